@@ -1,1 +1,23 @@
-//! Linux namespaces as a library.
+//! Linux namespaces as a library: isolated processes started from any thread of any program, at a cost
+//! that does not depend on the program's memory, with errors that say what to do.
+#![cfg(target_os = "linux")]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("ringfence supports 64-bit Linux only");
+
+mod diagnose;
+mod error;
+mod ns;
+mod plan;
+mod process;
+mod sandbox;
+mod spawn;
+mod sys;
+
+pub use error::{Error, ErrorKind, Result, Step};
+pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
+pub use plan::Plan;
+pub use process::{Child, ResourceUsage};
+pub use sandbox::{
+    Command, Engine, Extent, IdMap, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs,
+};

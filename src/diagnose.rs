@@ -1,0 +1,330 @@
+//! Hints: the usual causes of a failure, looked up on this machine after it happened.
+
+use crate::error::Step;
+use crate::ns::{Kind, Namespaces};
+use crate::plan::Compiled;
+use crate::plan::op::Op;
+use crate::spawn::{Call, Fail, Note};
+use rustix::io::Errno;
+use std::path::PathBuf;
+
+/// The system as far as hints depend on it; tests make others.
+#[derive(Debug)]
+struct System {
+    root: PathBuf,
+}
+
+impl System {
+    fn here() -> Self {
+        Self { root: "/".into() }
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.root.join(path)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    fn status(&self, field: &str) -> Option<String> {
+        let text = self.read("proc/self/status")?;
+        text.lines().find_map(|line| {
+            Some(
+                line.strip_prefix(field)?
+                    .strip_prefix(':')?
+                    .trim()
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+/// Why the clone with new namespaces may have failed.
+pub(crate) fn clone(plan: &Compiled, errno: Errno) -> Option<String> {
+    clone_hint(
+        &System::here(),
+        plan.namespaces,
+        plan.born_in_cgroup && plan.cgroup.is_some(),
+        errno,
+    )
+}
+
+fn clone_hint(
+    system: &System,
+    namespaces: Namespaces,
+    into_cgroup: bool,
+    errno: Errno,
+) -> Option<String> {
+    let user = namespaces.contains(Namespaces::USER);
+    match errno {
+        Errno::PERM | Errno::ACCESS if user => Some(user_namespaces_forbidden(system)),
+        Errno::PERM if !namespaces.is_empty() => Some(
+            "new namespaces need CAP_SYS_ADMIN; with user() they need no privilege".to_owned(),
+        ),
+        Errno::NOSPC => Some(limit_reached(system, namespaces)),
+        Errno::USERS => Some("user or pid namespaces are nested too deeply: 32 levels at most".into()),
+        Errno::INVAL => kind_missing(system, namespaces)
+            .map(|kind| format!("this kernel has no {kind} namespaces")),
+        Errno::AGAIN => Some(
+            "too many processes: see RLIMIT_NPROC, pids.max of the cgroup, kernel.pid_max".into(),
+        ),
+        Errno::BUSY | Errno::OPNOTSUPP if into_cgroup => Some(
+            "the cgroup hands its resources on to children (cgroup.subtree_control) or is threaded: processes go into a leaf".into(),
+        ),
+        Errno::NODEV if into_cgroup => Some("the cgroup has been removed".into()),
+        Errno::NOSYS => Some("a seccomp filter hides the system call".into()),
+        other => descriptors(other),
+    }
+}
+
+/// The five ways in which user namespaces are switched off.
+fn user_namespaces_forbidden(system: &System) -> String {
+    if system
+        .read("proc/sys/kernel/unprivileged_userns_clone")
+        .as_deref()
+        == Some("0")
+    {
+        return "kernel.unprivileged_userns_clone is 0: as root, sysctl kernel.unprivileged_userns_clone=1"
+            .into();
+    }
+    if system.read("proc/sys/user/max_user_namespaces").as_deref() == Some("0") {
+        return "user.max_user_namespaces is 0: as root, sysctl user.max_user_namespaces=10000"
+            .into();
+    }
+    if system
+        .read("proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+        .as_deref()
+        == Some("1")
+    {
+        return "AppArmor restricts user namespaces: give the program a profile with the rule \"userns,\", or as root, sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+            .into();
+    }
+    if system.status("Seccomp").as_deref() == Some("2") {
+        return "a seccomp filter of this process forbids it: a container needs a profile that allows clone3 and unshare with CLONE_NEWUSER"
+            .into();
+    }
+    if system.read("sys/fs/selinux/enforce").as_deref() == Some("1") {
+        return "SELinux is enforcing: its policy must allow user_namespace { create } for this domain"
+            .into();
+    }
+    "this process is in a chroot, or its ids are not mapped in its user namespace, or a security module forbids it"
+        .into()
+}
+
+fn limit_reached(system: &System, namespaces: Namespaces) -> String {
+    if namespaces.contains(Namespaces::USER)
+        && system.read("proc/sys/user/max_user_namespaces").as_deref() == Some("0")
+    {
+        return user_namespaces_forbidden(system);
+    }
+    let limits: Vec<_> = namespaces
+        .kinds()
+        .filter_map(|kind| {
+            let file = format!("max_{}_namespaces", kind.proc_name());
+            let value = system.read(&format!("proc/sys/user/{file}"))?;
+            Some(format!("user.{file} is {value}"))
+        })
+        .collect();
+    format!(
+        "too many namespaces of one kind for this user ({}), or nested more than 32 levels deep",
+        limits.join(", ")
+    )
+}
+
+fn kind_missing(system: &System, namespaces: Namespaces) -> Option<Kind> {
+    let present = system.root.join("proc/self/ns");
+    if !present.exists() {
+        return None;
+    }
+    namespaces
+        .kinds()
+        .find(|kind| !present.join(kind.proc_name()).exists())
+}
+
+/// Limits on descriptors.
+pub(crate) fn descriptors(errno: Errno) -> Option<String> {
+    match errno {
+        Errno::MFILE => Some("this process has too many open descriptors: see RLIMIT_NOFILE".into()),
+        Errno::NFILE => Some("the system has too many open files: see fs.file-max".into()),
+        Errno::NOMEM => Some(
+            "out of memory, or the init of the pid namespace has ended, or a memory cgroup is at its limit"
+                .into(),
+        ),
+        _ => None,
+    }
+}
+
+/// Why a child may have been killed before its program was started.
+pub(crate) fn killed(plan: &Compiled, signal: i32) -> Option<String> {
+    if signal != libc::SIGKILL {
+        return None;
+    }
+    Some(match &plan.cgroup {
+        Some(cgroup) => format!(
+            "cgroup.kill was used on {0}: it kills everything born there from then on; remove and re-create it",
+            cgroup.path.display()
+        ),
+        None => "somebody killed it: the memory limit of a cgroup, or another process".into(),
+    })
+}
+
+/// Why an operation of the child may have failed.
+pub(crate) fn child(plan: &Compiled, op: &Op, fail: &Fail, text: &str) -> Option<String> {
+    noted(fail, text)
+        .or_else(|| by_step(plan, op, fail))
+        .or_else(|| by_errno(fail))
+}
+
+fn noted(fail: &Fail, text: &str) -> Option<String> {
+    Some(match fail.note {
+        Note::InterpreterMissing if text.is_empty() => {
+            "the program exists inside the root, but something that it needs to start does not"
+                .into()
+        }
+        Note::InterpreterMissing => format!(
+            "the program exists inside the root, but its interpreter {text} does not: bind the directory that it is in"
+        ),
+        Note::NoExec => "the program is on a file system that is mounted noexec".into(),
+        Note::NotExecutable => {
+            "the program exists but may not be executed by this user: see its mode".into()
+        }
+        Note::WrongDevice => "a file in the caller's /dev is not the device of that name".into(),
+        Note::NotProcfs => "the caller's /proc is not a procfs: mount one".into(),
+        _ => return None,
+    })
+}
+
+fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
+    let (step, errno, call) = (op.step, fail.errno, fail.call);
+    let hint = match step {
+        Step::IdMap if matches!(errno, Errno::ACCESS) => {
+            "this process is not dumpable (PR_SET_DUMPABLE, or it changed its ids): its files in /proc belong to root, and it may not map ids"
+        }
+        Step::IdMap if errno == Errno::PERM => {
+            "the kernel refused the map: the id is not the caller's, or not mapped in its own user namespace"
+        }
+        Step::TimeOffsets if errno == Errno::RANGE => {
+            "the clock would become negative, or overflow"
+        }
+        Step::Proc if errno == Errno::PERM => {
+            "the procfs that is visible here is partly masked, as containers mask it, so the kernel refuses a fresh one: bind it instead, or unmask it (docker: --security-opt systempaths=unconfined)"
+        }
+        Step::Sysfs | Step::Mqueue if errno == Errno::PERM => {
+            "the one that is visible here is partly masked, so the kernel refuses a fresh one"
+        }
+        Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::NOENT => {
+            "the source does not exist"
+        }
+        Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::ACCESS => {
+            "the source, or a directory above it, is not accessible with the ids that the child has during the set-up"
+        }
+        Step::Bind if call == Call::Openat2 && errno == Errno::NOTDIR => {
+            "a directory can be bound only on a directory, a file only on a file"
+        }
+        Step::Proc | Step::Sysfs | Step::Mqueue | Step::Dev if errno == Errno::LOOP => {
+            "there is a symbolic link on the way to this path: what the kernel shows must be where its path says"
+        }
+        Step::File if errno == Errno::EXIST => {
+            "there is a file already; bind() covers it with another one"
+        }
+        Step::Symlink if errno == Errno::EXIST => "something else is there already",
+        Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
+        Step::Exec if errno == Errno::NOENT => {
+            return Some(match plan.program.candidates.as_slice() {
+                [path] => format!("there is no {} inside the root", path.to_string_lossy()),
+                _ => "it is in no directory of the program's PATH inside the root".into(),
+            });
+        }
+        Step::Exec if errno == Errno::NOEXEC => {
+            "the kernel cannot execute this file: for another architecture, or a script without #!"
+        }
+        Step::Exec if errno == Errno::TOOBIG => {
+            "the arguments and the environment are too long: see ARG_MAX"
+        }
+        Step::Loopback if errno == Errno::NODEV => "there is no loopback interface",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn by_errno(fail: &Fail) -> Option<String> {
+    match fail.errno {
+        Errno::NOSYS => Some(format!(
+            "{} is missing from this kernel, or a seccomp filter hides it",
+            fail.call.name()
+        )),
+        Errno::OVERFLOW => Some(
+            "the ids that the child has are not mapped in the user namespace of this file system"
+                .into(),
+        ),
+        Errno::ROFS => {
+            Some("the file system is read-only: the path must exist in it already".into())
+        }
+        other => descriptors(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn system(files: &[(&str, &str)]) -> (tempfile::TempDir, System) {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("has a parent")).expect("made");
+            std::fs::write(path, text).expect("written");
+        }
+        let root = dir.path().to_owned();
+        (dir, System { root })
+    }
+
+    #[test]
+    fn names_each_way_of_switching_user_namespaces_off() {
+        let cases = [
+            (
+                "proc/sys/kernel/unprivileged_userns_clone",
+                "0\n",
+                "unprivileged_userns_clone",
+            ),
+            (
+                "proc/sys/user/max_user_namespaces",
+                "0\n",
+                "max_user_namespaces",
+            ),
+            (
+                "proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+                "1\n",
+                "apparmor_restrict_unprivileged_userns",
+            ),
+            ("proc/self/status", "Name:\tx\nSeccomp:\t2\n", "seccomp"),
+            ("sys/fs/selinux/enforce", "1", "SELinux"),
+        ];
+        for (path, text, word) in cases {
+            let (_dir, system) = system(&[(path, text)]);
+            let hint = clone_hint(&system, Namespaces::all(), false, Errno::PERM);
+            assert!(
+                hint.as_deref().is_some_and(|hint| hint.contains(word)),
+                "{hint:?}"
+            );
+        }
+        let (_dir, system) = system(&[("proc/sys/user/max_user_namespaces", "0")]);
+        let hint = clone_hint(&system, Namespaces::USER, false, Errno::NOSPC);
+        assert!(hint.is_some_and(|hint| hint.contains("sysctl user.max_user_namespaces")));
+    }
+
+    #[test]
+    fn names_limits_and_missing_kinds() {
+        let (_dir, system) = system(&[
+            ("proc/sys/user/max_net_namespaces", "7"),
+            ("proc/self/ns/net", ""),
+        ]);
+        let hint = clone_hint(&system, Namespaces::NET, false, Errno::NOSPC);
+        assert!(hint.is_some_and(|hint| hint.contains("user.max_net_namespaces is 7")));
+        let hint = clone_hint(
+            &system,
+            Namespaces::NET | Namespaces::TIME,
+            false,
+            Errno::INVAL,
+        );
+        assert_eq!(hint.as_deref(), Some("this kernel has no time namespaces"));
+    }
+}

@@ -1,0 +1,639 @@
+//! From the description to the plan: everything is checked here, before anything is created.
+
+use super::features::Features;
+use super::maps::{Caller, Maps, Writer};
+use super::op::{Action, Ids, Op};
+use super::place::c_string;
+use super::program::Program;
+use super::{Cgroup, Compiled, Method, root};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::ns::{Kind, Namespaces};
+use crate::sandbox::stdio::{Stdio, Stream};
+use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
+use crate::sys::fd::CloseRange;
+use crate::sys::signal::SigSet;
+use rustix::fs::{Gid, Mode, OFlags, Uid};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The longest host or domain name (`__NEW_UTS_LEN`).
+const MAX_NAME: usize = 64;
+/// The magic number of the cgroup v2 file system.
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
+pub(super) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Compiled> {
+    if crate::sys::process::is_secure() {
+        return Err(Error::other(
+            ErrorKind::PermissionDenied,
+            Step::Compile,
+            "this program runs with more privilege than its caller (AT_SECURE)",
+        )
+        .with_hint(Some(
+            "do not install a program that makes sandboxes set-user-id or with file capabilities"
+                .into(),
+        )));
+    }
+    let sandbox = &command.sandbox;
+    check_namespaces(sandbox)?;
+    let compiler = Compiler {
+        command,
+        sandbox,
+        caller: Caller::current(),
+        features: Features::probe(),
+        ops: Vec::new(),
+    };
+    compiler.run(input, output)
+}
+
+/// Values that mean nothing without a namespace that was not asked for.
+fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
+    let needs = [
+        ("user_map", sandbox.user_map.is_some(), Kind::User),
+        ("group_map", sandbox.group_map.is_some(), Kind::User),
+        ("setgroups", sandbox.setgroups.is_some(), Kind::User),
+        ("hostname", sandbox.hostname.is_some(), Kind::Uts),
+        ("domainname", sandbox.domainname.is_some(), Kind::Uts),
+        ("monotonic_offset", sandbox.monotonic.is_some(), Kind::Time),
+        ("boottime_offset", sandbox.boottime.is_some(), Kind::Time),
+        ("loopback_down", sandbox.loopback_down, Kind::Net),
+        ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
+    ];
+    let entries = sandbox
+        .entries
+        .iter()
+        .map(|entry| (entry.what.setter(), true, Kind::Mount));
+    for (setter, used, kind) in needs.into_iter().chain(entries) {
+        if used && !sandbox.namespaces.contains(kind.into()) {
+            let method = match kind {
+                Kind::Mount => "mount",
+                other => other.proc_name(),
+            };
+            return Err(Error::invalid(
+                setter,
+                format!("needs a new {kind} namespace, asked for by {method}()"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+struct Compiler<'a> {
+    command: &'a Command,
+    sandbox: &'a Sandbox,
+    caller: Caller,
+    features: Features,
+    ops: Vec<Op>,
+}
+
+impl Compiler<'_> {
+    fn run(mut self, input: &Stdio, output: &Stdio) -> Result<Compiled> {
+        let namespaces = self.sandbox.namespaces;
+        let method = self.method()?;
+        let program = Program::compile(self.command)?;
+        let stdio = [
+            (&self.command.stdin, input),
+            (&self.command.stdout, output),
+            (&self.command.stderr, output),
+        ]
+        .map(|(set, default)| set.as_ref().unwrap_or(default).0.clone());
+        let null = self.open_null(&stdio)?;
+        let maps = namespaces
+            .contains(Namespaces::USER)
+            .then(|| Maps::compile(self.sandbox, &self.caller))
+            .transpose()?;
+        let cgroup = self.open_cgroup()?;
+
+        let mut flags = self.sharing_flags(method);
+        let mut by_clone = namespaces;
+        self.own_descriptors()?;
+        self.guard()?;
+        let born_in_cgroup = match (&cgroup, method) {
+            (Some(_), Method::Clone3) | (None, _) => true,
+            (Some(cgroup), Method::Clone) => {
+                self.move_to_cgroup(cgroup)?;
+                by_clone -= Namespaces::CGROUP;
+                false
+            }
+        };
+        if let Some(maps) = &maps {
+            self.write_maps(maps);
+        }
+        if !born_in_cgroup && namespaces.contains(Namespaces::CGROUP) {
+            self.unshare(Namespaces::CGROUP);
+        }
+        if namespaces.contains(Namespaces::TIME) {
+            by_clone -= self.time(method, namespaces)?;
+        }
+        flags |= u64::from(by_clone.bits());
+
+        self.names()?;
+        if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
+            self.push(Step::Loopback, "lo up", Action::LoopbackUp);
+        }
+        if namespaces.contains(Namespaces::MOUNT) {
+            self.ops
+                .extend(root::compile(self.sandbox, &self.features)?);
+        }
+        let changes_ids = self.process_attributes(maps.as_ref())?;
+        let descriptors = self.descriptors()?;
+        self.finish(method, &program);
+
+        Ok(Compiled {
+            namespaces,
+            flags,
+            method,
+            cgroup,
+            born_in_cgroup,
+            needs_dumpable: maps.is_some() && self.caller.uid != 0,
+            changes_ids,
+            setup_timeout: self.command.setup_timeout,
+            kill_on_drop: self.command.kill_on_drop,
+            die_with_parent: self.command.die_with_parent,
+            ops: self.ops.into(),
+            maps,
+            program,
+            stdio,
+            null,
+            descriptors,
+        })
+    }
+
+    fn push(&mut self, step: Step, object: impl Into<String>, action: Action) {
+        self.ops.push(Op {
+            step,
+            object: object.into(),
+            action,
+        });
+    }
+
+    fn method(&self) -> Result<Method> {
+        match (self.sandbox.engine, self.features.clone3) {
+            (Engine::Clone, _) | (Engine::Auto | Engine::Fork, false) => Ok(Method::Clone),
+            (_, true) => Ok(Method::Clone3),
+            (Engine::Clone3, false) => Err(Error::other(
+                ErrorKind::Unsupported,
+                Step::Compile,
+                "engine: clone3 is not available",
+            )
+            .with_hint(Some(
+                "the kernel, the architecture or a seccomp filter lacks it; Engine::Auto does without"
+                    .into(),
+            ))),
+        }
+    }
+
+    fn sharing_flags(&self, method: Method) -> u64 {
+        let mut flags = libc::CLONE_VFORK | libc::CLONE_FILES;
+        if self.sandbox.engine != Engine::Fork {
+            flags |= libc::CLONE_VM;
+        }
+        let flags = u64::from(flags.unsigned_abs());
+        match method {
+            Method::Clone3 => flags | CLONE_CLEAR_SIGHAND,
+            Method::Clone => flags,
+        }
+    }
+
+    fn own_descriptors(&mut self) -> Result<()> {
+        if !self.features.close_range {
+            return Err(Error::other(
+                ErrorKind::Unsupported,
+                Step::Compile,
+                "close_range is not available",
+            )
+            .with_hint(Some(
+                "it came with Linux 5.9; on a newer kernel a seccomp filter hides it".into(),
+            )));
+        }
+        self.push(
+            Step::Descriptors,
+            "a descriptor table of its own",
+            Action::OwnDescriptors,
+        );
+        Ok(())
+    }
+
+    fn guard(&mut self) -> Result<()> {
+        let limit = self.command.setup_timeout;
+        if limit.is_zero() {
+            return Err(Error::invalid("setup_timeout", "the limit is zero"));
+        }
+        self.push(
+            Step::Prepare,
+            format!("killed unless it execs within {limit:?}, and no core file until then"),
+            Action::Guard {
+                // The kernel takes at most the seconds that fit into an i64 of nanoseconds.
+                seconds: limit.as_secs().min(1 << 32),
+                nanoseconds: limit.subsec_nanos(),
+            },
+        );
+        Ok(())
+    }
+
+    fn open_null(&self, stdio: &[Stream; 3]) -> Result<Option<OwnedFd>> {
+        if !stdio.iter().any(|stream| matches!(stream, Stream::Null)) {
+            return Ok(None);
+        }
+        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map(Some)
+            .map_err(|errno| Error::system(Step::Compile, "/dev/null", "openat", errno))
+    }
+
+    fn open_cgroup(&self) -> Result<Option<Cgroup>> {
+        let Some(path) = &self.sandbox.cgroup else {
+            return Ok(None);
+        };
+        let directory = rustix::fs::open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::system(Step::Cgroup, path.display(), "openat", errno))?;
+        let stat = rustix::fs::fstatfs(&directory)
+            .map_err(|errno| Error::system(Step::Cgroup, path.display(), "fstatfs", errno))?;
+        if u64::try_from(stat.f_type) != Ok(CGROUP2_SUPER_MAGIC) {
+            return Err(Error::invalid(
+                "into_cgroup",
+                format!(
+                    "{} is not a directory of a cgroup v2 file system",
+                    path.display()
+                ),
+            ));
+        }
+        Ok(Some(Cgroup {
+            path: path.clone(),
+            directory,
+        }))
+    }
+
+    fn move_to_cgroup(&mut self, cgroup: &Cgroup) -> Result<()> {
+        let object = format!("{}/cgroup.procs", cgroup.path.display());
+        let procs = rustix::fs::openat(
+            &cgroup.directory,
+            c"cgroup.procs",
+            OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::system(Step::Cgroup, &object, "openat", errno))?;
+        self.push(Step::Cgroup, object, Action::JoinCgroup { procs });
+        Ok(())
+    }
+
+    fn write_maps(&mut self, maps: &Maps) {
+        let mapped = maps.groups.writer != Writer::Nobody;
+        if mapped && maps.setgroups == Setgroups::Deny {
+            self.write_proc(Step::IdMap, c"setgroups", "deny");
+        }
+        for (map, file) in [(&maps.users, c"uid_map"), (&maps.groups, c"gid_map")] {
+            if map.writer == Writer::Child {
+                self.write_proc(Step::IdMap, file, &map.text());
+            }
+        }
+        if maps.waits() {
+            let object = [&maps.users, &maps.groups]
+                .into_iter()
+                .filter(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ");
+            self.push(Step::IdMap, object, Action::AwaitMaps);
+        }
+        let (uid, gid) = maps.setup_ids(&self.caller);
+        if uid.is_some() || gid.is_some() {
+            let shown = |id: Option<u32>| id.map_or("unchanged".to_owned(), |id| id.to_string());
+            self.push(
+                Step::Ids,
+                format!("uid {}, gid {} for the set-up", shown(uid), shown(gid)),
+                Action::SetIds(Ids {
+                    groups: None,
+                    gid: gid.map(Gid::from_raw),
+                    uid: uid.map(Uid::from_raw),
+                }),
+            );
+        }
+    }
+
+    fn write_proc(&mut self, step: Step, file: &'static core::ffi::CStr, text: &str) {
+        let object = format!(
+            "{:?} to /proc/self/{}",
+            text.trim_end(),
+            file.to_string_lossy()
+        );
+        self.push(
+            step,
+            object,
+            Action::WriteProc {
+                file,
+                text: text.as_bytes().into(),
+            },
+        );
+    }
+
+    fn unshare(&mut self, namespaces: Namespaces) {
+        self.push(
+            Step::Clone,
+            format!("new namespaces: {namespaces}"),
+            Action::Unshare {
+                flags: u64::from(namespaces.bits()),
+            },
+        );
+    }
+
+    /// Adds what a time namespace needs, and returns the namespaces that are not made by clone then.
+    fn time(&mut self, method: Method, namespaces: Namespaces) -> Result<Namespaces> {
+        if !Path::new("/proc/self/ns/time").exists() {
+            return Err(Error::other(
+                ErrorKind::Unsupported,
+                Step::Compile,
+                "time: this kernel has no time namespaces",
+            )
+            .with_hint(Some("they came with Linux 5.6 (CONFIG_TIME_NS)".into())));
+        }
+        let shares_memory = self.sandbox.engine != Engine::Fork;
+        let by_clone = self.features.time_in_vfork && method == Method::Clone3 && shares_memory;
+        let mut later = Namespaces::empty();
+        if !by_clone {
+            later |= Namespaces::TIME;
+            self.push(
+                Step::Clone,
+                "new namespaces: time",
+                Action::Unshare {
+                    flags: CLONE_NEWTIME,
+                },
+            );
+        }
+        let mut text = String::new();
+        for (clock, offset) in [
+            ("monotonic", self.sandbox.monotonic),
+            ("boottime", self.sandbox.boottime),
+        ] {
+            if let Some(offset) = offset {
+                text.push_str(&format!("{clock} {offset}\n"));
+            }
+        }
+        if !text.is_empty() {
+            self.write_proc(Step::TimeOffsets, c"timens_offsets", &text);
+        }
+        if !self.features.time_in_vfork {
+            if namespaces.contains(Namespaces::PID) {
+                later |= Namespaces::PID;
+                self.unshare(Namespaces::PID);
+            }
+            self.push(
+                Step::Clone,
+                "go on as a process that is born into the time namespace",
+                Action::Split,
+            );
+            self.guard()?;
+        }
+        Ok(later)
+    }
+
+    fn names(&mut self) -> Result<()> {
+        let sandbox = self.sandbox;
+        if let Some(name) = &sandbox.hostname {
+            let bytes = check_name("hostname", name)?;
+            self.push(
+                Step::Hostname,
+                format!("{}", name.display()),
+                Action::Hostname(bytes),
+            );
+        }
+        if let Some(name) = &sandbox.domainname {
+            let bytes = check_name("domainname", name)?;
+            self.push(
+                Step::Domainname,
+                format!("{}", name.display()),
+                Action::Domainname(bytes),
+            );
+        }
+        Ok(())
+    }
+
+    /// Session, ids, umask and working directory. Returns whether the child takes on an id that is not
+    /// the caller's, which changes the dumpable flag of the memory that they share.
+    fn process_attributes(&mut self, maps: Option<&Maps>) -> Result<bool> {
+        let command = self.command;
+        if let Some(mask) = command.umask {
+            if mask > 0o777 {
+                return Err(Error::invalid(
+                    "umask",
+                    format!("{mask:o} is more than 777"),
+                ));
+            }
+        }
+        let builds = self
+            .ops
+            .iter()
+            .any(|op| matches!(op.action, Action::ClearUmask));
+        if builds || command.umask.is_some() {
+            let object = command
+                .umask
+                .map_or("umask of the caller".to_owned(), |mask| {
+                    format!("umask {mask:03o}")
+                });
+            self.push(
+                Step::Ids,
+                object,
+                Action::SetUmask {
+                    mask: command.umask,
+                },
+            );
+        }
+        if command.new_session {
+            self.push(Step::Session, "new session", Action::NewSession);
+        }
+        self.check_ids(maps)?;
+        let drops_groups = command.uid.is_some()
+            && command.groups.is_none()
+            && match maps {
+                Some(maps) => {
+                    maps.setgroups == Setgroups::Allow && maps.groups.writer != Writer::Nobody
+                }
+                None => self.caller.has(rustix::thread::CapabilitySet::SETGID),
+            };
+        let groups = match &command.groups {
+            Some(groups) => Some(groups.as_slice()),
+            None if drops_groups => Some(&[][..]),
+            None => None,
+        };
+        if groups.is_some() || command.gid.is_some() || command.uid.is_some() {
+            let mut parts = Vec::new();
+            if let Some(groups) = groups {
+                parts.push(format!("groups {groups:?}"));
+            }
+            parts.extend(command.gid.map(|id| format!("gid {id}")));
+            parts.extend(command.uid.map(|id| format!("uid {id}")));
+            self.push(
+                Step::Ids,
+                parts.join(", "),
+                Action::SetIds(Ids {
+                    groups: groups.map(|ids| ids.iter().map(|&id| Gid::from_raw(id)).collect()),
+                    gid: command.gid.map(Gid::from_raw),
+                    uid: command.uid.map(Uid::from_raw),
+                }),
+            );
+        }
+        self.current_dir()?;
+        Ok(self.changes_ids(maps))
+    }
+
+    fn check_ids(&self, maps: Option<&Maps>) -> Result<()> {
+        let command = self.command;
+        for (setter, id, map) in [
+            ("uid", command.uid, maps.map(|maps| &maps.users)),
+            ("gid", command.gid, maps.map(|maps| &maps.groups)),
+        ] {
+            let Some(id) = id else { continue };
+            if id == u32::MAX {
+                return Err(Error::invalid(setter, format!("{id} is not a valid id")));
+            }
+            if map.is_some_and(|map| !map.maps_inside(id)) {
+                return Err(Error::invalid(
+                    setter,
+                    format!(
+                        "{id} does not exist in the new user namespace, see user_map and group_map"
+                    ),
+                ));
+            }
+        }
+        let Some(groups) = &command.groups else {
+            return Ok(());
+        };
+        let Some(maps) = maps else { return Ok(()) };
+        if maps.setgroups == Setgroups::Deny {
+            return Err(Error::invalid(
+                "groups",
+                "the new user namespace denies setgroups(2); Setgroups::Allow permits it",
+            ));
+        }
+        match groups.iter().find(|&&id| !maps.groups.maps_inside(id)) {
+            Some(id) => Err(Error::invalid(
+                "groups",
+                format!("{id} does not exist in the new user namespace, see group_map"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn changes_ids(&self, maps: Option<&Maps>) -> bool {
+        let outside = |id: Option<u32>, own: u32, map: Option<&super::maps::Map>| {
+            id.is_some_and(|id| map.map_or(Some(id), |map| map.outside(id)) != Some(own))
+        };
+        let setup = maps.map_or((None, None), |maps| maps.setup_ids(&self.caller));
+        setup.0.is_some()
+            || setup.1.is_some()
+            || outside(
+                self.command.uid,
+                self.caller.uid,
+                maps.map(|maps| &maps.users),
+            )
+            || outside(
+                self.command.gid,
+                self.caller.gid,
+                maps.map(|maps| &maps.groups),
+            )
+    }
+
+    fn current_dir(&mut self) -> Result<()> {
+        let Some(dir) = &self.command.current_dir else {
+            return Ok(());
+        };
+        let confined = self.sandbox.rootfs.is_some();
+        if confined && !dir.is_absolute() {
+            return Err(Error::invalid(
+                "current_dir",
+                format!(
+                    "{} is not an absolute path, and there is a new root",
+                    dir.display()
+                ),
+            ));
+        }
+        let path = c_string(dir.as_os_str().as_bytes())
+            .map_err(|what| Error::invalid("current_dir", what))?;
+        self.push(
+            Step::CurrentDir,
+            dir.display().to_string(),
+            Action::CurrentDir { path, confined },
+        );
+        Ok(())
+    }
+
+    fn descriptors(&self) -> Result<Vec<(std::sync::Arc<OwnedFd>, i32)>> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let mut seen = Vec::new();
+        for &(_, target) in &self.command.descriptors {
+            let refuse = |what: &str| Err(Error::invalid("descriptor", format!("{target} {what}")));
+            let Ok(number) = u64::try_from(target) else {
+                return refuse("is negative");
+            };
+            if number <= 2 {
+                return refuse("is a standard stream, see stdin, stdout and stderr");
+            }
+            if limit.is_some_and(|limit| number >= limit) {
+                return refuse("is beyond the limit on descriptors (RLIMIT_NOFILE)");
+            }
+            if seen.contains(&target) {
+                return refuse("is given twice");
+            }
+            seen.push(target);
+        }
+        Ok(self.command.descriptors.clone())
+    }
+
+    fn finish(&mut self, method: Method, program: &Program) {
+        if self.command.die_with_parent {
+            self.push(
+                Step::DieWithParent,
+                "killed when the calling process ends",
+                Action::DieWithParent,
+            );
+        }
+        self.push(
+            Step::Stdio,
+            "standard streams and further descriptors",
+            Action::Stdio,
+        );
+        let mut reset = crate::sys::signal::ignored() | 1 << (libc::SIGPIPE - 1);
+        if method == Method::Clone {
+            // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
+            reset = SigSet::MAX;
+        }
+        self.push(
+            Step::Signals,
+            "default actions, empty mask, core limit of the caller",
+            Action::Signals { reset },
+        );
+        let close = if self.features.close_range_cloexec {
+            CloseRange::Cloexec
+        } else {
+            CloseRange::Close
+        };
+        self.push(
+            Step::Descriptors,
+            "no other descriptor stays open",
+            Action::CloseOnExec { close },
+        );
+        let tried: Vec<_> = program
+            .candidates
+            .iter()
+            .map(|path| path.to_string_lossy())
+            .collect();
+        self.push(Step::Exec, tried.join(", "), Action::Exec);
+    }
+}
+
+fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {
+    let bytes = name.as_bytes();
+    if bytes.len() > MAX_NAME {
+        return Err(Error::invalid(
+            setter,
+            format!("{} bytes, the kernel takes at most {MAX_NAME}", bytes.len()),
+        ));
+    }
+    c_string(bytes).map_err(|what| Error::invalid(setter, what))?;
+    Ok(bytes.into())
+}

@@ -1,0 +1,284 @@
+//! Who writes the id maps of a new user namespace.
+
+use crate::error::{Error, Result};
+use crate::sandbox::idmap::{Extent, IdKind};
+use crate::sandbox::{IdMap, Sandbox, Setgroups};
+use rustix::thread::CapabilitySet;
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The caller, as far as id maps depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    capabilities: CapabilitySet,
+}
+
+impl Caller {
+    pub(crate) fn current() -> Self {
+        Self {
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            capabilities: rustix::thread::capabilities(None)
+                .map_or(CapabilitySet::empty(), |sets| sets.effective),
+        }
+    }
+
+    pub(crate) fn has(&self, capability: CapabilitySet) -> bool {
+        self.capabilities.contains(capability)
+    }
+}
+
+/// The maps of a plan, and who writes each.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub(crate) users: Map,
+    pub(crate) groups: Map,
+    pub(crate) setgroups: Setgroups,
+}
+
+/// One map.
+#[derive(Debug)]
+pub(crate) struct Map {
+    pub(crate) kind: IdKind,
+    pub(crate) extents: Vec<Extent>,
+    pub(crate) writer: Writer,
+}
+
+/// Who can write a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// There is nothing to write.
+    Nobody,
+    /// The child: one own id.
+    Child,
+    /// The caller, which has the capability.
+    Parent,
+    /// newuidmap(1) or newgidmap(1), at this path.
+    Helper(PathBuf),
+}
+
+impl Maps {
+    /// Resolves the maps of a sandbox and finds out who can write them.
+    pub(crate) fn compile(sandbox: &Sandbox, caller: &Caller) -> Result<Self> {
+        let (users, groups) = match (&sandbox.user_map, &sandbox.group_map) {
+            (None, None) => (IdMap::identity(), IdMap::identity()),
+            (Some(users), None) => (users.clone(), users.counterpart()),
+            (None, Some(groups)) => (groups.counterpart(), groups.clone()),
+            (Some(users), Some(groups)) => (users.clone(), groups.clone()),
+        };
+        let setgroups = sandbox.setgroups.unwrap_or_default();
+        let maps = Self {
+            users: Map::compile(&users, IdKind::User, caller, setgroups)?,
+            groups: Map::compile(&groups, IdKind::Group, caller, setgroups)?,
+            setgroups,
+        };
+        Ok(maps)
+    }
+
+    /// Whether the child has to wait for somebody else to write a map.
+    pub(crate) fn waits(&self) -> bool {
+        [&self.users, &self.groups]
+            .into_iter()
+            .any(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+    }
+
+    /// The ids to take on for the set-up, where the caller's own are not mapped: unmapped ids cannot
+    /// own files, and so cannot make any.
+    pub(crate) fn setup_ids(&self, caller: &Caller) -> (Option<u32>, Option<u32>) {
+        (
+            self.users.setup_id(caller.uid),
+            self.groups.setup_id(caller.gid),
+        )
+    }
+}
+
+impl Map {
+    fn compile(map: &IdMap, kind: IdKind, caller: &Caller, setgroups: Setgroups) -> Result<Self> {
+        let (setter, own, capability) = match kind {
+            IdKind::User => ("user_map", caller.uid, CapabilitySet::SETUID),
+            IdKind::Group => ("group_map", caller.gid, CapabilitySet::SETGID),
+        };
+        let extents = map
+            .resolve(kind, own)
+            .map_err(|what| Error::invalid(setter, what))?;
+        let own_id_only =
+            matches!(extents.as_slice(), [one] if one.count == 1 && one.outside == own);
+        let child_may = own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
+        let writer = if extents.is_empty() {
+            Writer::Nobody
+        } else if child_may {
+            Writer::Child
+        } else if caller.has(capability) {
+            Writer::Parent
+        } else if own_id_only {
+            return Err(Error::invalid(
+                "setgroups",
+                "Setgroups::Allow with a map of one's own group needs CAP_SETGID",
+            ));
+        } else {
+            Writer::Helper(find_helper(kind, setter)?)
+        };
+        Ok(Self {
+            kind,
+            extents,
+            writer,
+        })
+    }
+
+    /// The map as the kernel takes it.
+    pub(crate) fn text(&self) -> String {
+        self.extents.iter().fold(String::new(), |mut text, extent| {
+            use fmt::Write as _;
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{extent}");
+            text
+        })
+    }
+
+    fn setup_id(&self, own: u32) -> Option<u32> {
+        let mapped = self
+            .extents
+            .iter()
+            .any(|e| own.checked_sub(e.outside).is_some_and(|n| n < e.count));
+        if mapped {
+            return None;
+        }
+        self.extents.iter().map(|extent| extent.inside).min()
+    }
+
+    /// Whether an id exists inside.
+    pub(crate) fn maps_inside(&self, id: u32) -> bool {
+        self.extents
+            .iter()
+            .any(|e| id.checked_sub(e.inside).is_some_and(|n| n < e.count))
+    }
+
+    /// The id outside of an id inside.
+    pub(crate) fn outside(&self, id: u32) -> Option<u32> {
+        self.extents.iter().find_map(|e| {
+            let offset = id.checked_sub(e.inside)?;
+            (offset < e.count).then(|| e.outside + offset)
+        })
+    }
+}
+
+impl fmt::Display for Map {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            IdKind::User => "uid",
+            IdKind::Group => "gid",
+        })?;
+        for (index, extent) in self.extents.iter().enumerate() {
+            f.write_str(if index == 0 { " " } else { ", " })?;
+            match extent {
+                Extent {
+                    inside,
+                    outside,
+                    count: 1,
+                } => write!(f, "{inside} = {outside}")?,
+                Extent {
+                    inside,
+                    outside,
+                    count,
+                } => write!(
+                    f,
+                    "{inside}..{} = {outside}..{}",
+                    inside + (count - 1),
+                    outside + (count - 1)
+                )?,
+            }
+        }
+        match &self.writer {
+            Writer::Nobody => f.write_str(" unmapped"),
+            Writer::Child => f.write_str(", written by the child"),
+            Writer::Parent => f.write_str(", written by the caller"),
+            Writer::Helper(path) => write!(f, ", written by {}", path.display()),
+        }
+    }
+}
+
+fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
+    let name = match kind {
+        IdKind::User => "newuidmap",
+        IdKind::Group => "newgidmap",
+    };
+    let found = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"]
+        .into_iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|path| path.exists());
+    let Some(path) = found else {
+        return Err(Error::other(
+            crate::ErrorKind::NotFound,
+            crate::Step::Compile,
+            format!("{setter}: the map needs {name}, which is not installed"),
+        )
+        .with_hint(Some(format!(
+            "install {name} (package uidmap or shadow-utils), or map only the caller's own id: IdMap::root()"
+        ))));
+    };
+    if !is_privileged(&path) {
+        return Err(Error::other(
+            crate::ErrorKind::PermissionDenied,
+            crate::Step::Compile,
+            format!(
+                "{setter}: {} is neither set-user-id root nor has file capabilities",
+                path.display()
+            ),
+        )
+        .with_hint(Some(format!(
+            "reinstall its package, or as root: chmod u+s {}",
+            path.display()
+        ))));
+    }
+    Ok(path)
+}
+
+fn is_privileged(path: &Path) -> bool {
+    let set_uid_root =
+        std::fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.mode() & libc::S_ISUID != 0);
+    let mut value = [0_u8; 64];
+    set_uid_root
+        || rustix::fs::getxattr(path, "security.capability", &mut value[..]).is_ok_and(|n| n > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(extents: &[(u32, u32, u32)]) -> Map {
+        Map {
+            kind: IdKind::User,
+            extents: extents
+                .iter()
+                .map(|&(inside, outside, count)| Extent {
+                    inside,
+                    outside,
+                    count,
+                })
+                .collect(),
+            writer: Writer::Parent,
+        }
+    }
+
+    #[test]
+    fn setup_needs_another_id_only_when_unmapped() {
+        let range = map(&[(5, 100_000, 10), (0, 200_000, 1)]);
+        assert_eq!(range.setup_id(1000), Some(0));
+        assert_eq!(range.setup_id(100_009), None);
+        assert_eq!(range.outside(6), Some(100_001));
+        assert!(range.maps_inside(14) && !range.maps_inside(15));
+    }
+
+    #[test]
+    fn prints_itself_for_the_kernel_and_for_people() {
+        let map = map(&[(0, 1000, 1), (1, 100_000, 65_536)]);
+        assert_eq!(map.text(), "0 1000 1\n1 100000 65536\n");
+        assert_eq!(
+            map.to_string(),
+            "uid 0 = 1000, 1..65536 = 100000..165535, written by the caller"
+        );
+    }
+}

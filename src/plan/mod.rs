@@ -1,0 +1,184 @@
+//! What will be done: validated, in order, everything allocated.
+
+mod compile;
+pub(crate) mod features;
+pub(crate) mod maps;
+pub(crate) mod op;
+pub(crate) mod place;
+mod program;
+mod root;
+
+use crate::error::Result;
+use crate::ns::Namespaces;
+use crate::process::Child;
+use crate::sandbox::Command;
+use crate::sandbox::stdio::{Stdio, Stream};
+use maps::Maps;
+use op::Op;
+pub(crate) use program::Program;
+use std::fmt;
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A compiled [`Command`]: checked, in order, with all memory that the child needs.
+///
+/// A plan starts its program any number of times, from any thread, also from several at once. It keeps
+/// what it was compiled with: the environment, the ids of the caller, the descriptors given to it.
+/// Printed, it shows every step with its system calls.
+///
+/// # Examples
+/// ```
+/// # fn main() -> ringfence::Result<()> {
+/// let plan = ringfence::Sandbox::new().command("true").compile()?;
+/// println!("{plan}");
+/// for _ in 0..3 {
+///     assert!(plan.spawn()?.wait()?.success());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) compiled: Arc<Compiled>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) flags: u64,
+    pub(crate) method: Method,
+    pub(crate) ops: Box<[Op]>,
+    pub(crate) program: Program,
+    pub(crate) maps: Option<Maps>,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) born_in_cgroup: bool,
+    pub(crate) stdio: [Stream; 3],
+    pub(crate) null: Option<OwnedFd>,
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// The child, without privilege, writes to its files in /proc: the shared memory must be dumpable.
+    pub(crate) needs_dumpable: bool,
+    /// The child takes on other ids: the shared memory stops being dumpable.
+    pub(crate) changes_ids: bool,
+    pub(crate) setup_timeout: Duration,
+    pub(crate) kill_on_drop: bool,
+    pub(crate) die_with_parent: bool,
+}
+
+/// The system call that makes the child.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    Clone3,
+    Clone,
+}
+
+/// The cgroup to start in.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    pub(crate) path: PathBuf,
+    pub(crate) directory: OwnedFd,
+}
+
+impl Plan {
+    /// Compiles a command with these defaults for the standard streams.
+    pub(crate) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Self> {
+        compile::compile(command, input, output).map(|compiled| Self {
+            compiled: Arc::new(compiled),
+        })
+    }
+
+    /// Starts the program: returns when it has been executed, or with the step that failed.
+    ///
+    /// The calling thread is suspended, without interruption by signals, while the child sets itself
+    /// up. Whatever fails, nothing stays behind.
+    ///
+    /// # Errors
+    /// [`Error::step`](crate::Error::step) names the step, `Display` its object,
+    /// [`hint`](crate::Error::hint) the usual cause. A program that cannot be executed is an error here,
+    /// not an exit status.
+    ///
+    /// # Kernel
+    /// Linux 5.10; the child is made by clone3(2) with `CLONE_VM | CLONE_VFORK`, by clone(2) where it is
+    /// missing.
+    pub fn spawn(&self) -> Result<Child> {
+        crate::spawn::spawn(&self.compiled)
+    }
+
+    /// The namespaces that are new for the program.
+    #[must_use]
+    pub fn namespaces(&self) -> Namespaces {
+        self.compiled.namespaces
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.compiled.fmt(f)
+    }
+}
+
+impl fmt::Display for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "new namespaces: {}", self.namespaces)?;
+        if let Some(maps) = &self.maps {
+            writeln!(f, "id maps: {}; {}", maps.users, maps.groups)?;
+        }
+        let call = match self.method {
+            Method::Clone3 => "clone3",
+            Method::Clone => "clone",
+        };
+        write!(f, " 1. clone: {}", flag_names(self.flags).join(" | "))?;
+        if let (Some(cgroup), true) = (&self.cgroup, self.born_in_cgroup) {
+            write!(f, ", into the cgroup {}", cgroup.path.display())?;
+        }
+        writeln!(f, " [{call}]")?;
+        for (index, op) in self.ops.iter().enumerate() {
+            writeln!(
+                f,
+                "{:2}. {}: {} [{}]",
+                index + 2,
+                op.step,
+                op.object,
+                op.action.calls()
+            )?;
+        }
+        let argv: Vec<_> = self
+            .program
+            .argv
+            .strings()
+            .iter()
+            .map(|arg| format!("{:?}", arg.to_string_lossy()))
+            .collect();
+        write!(f, "program: {}", argv.join(" "))
+    }
+}
+
+fn flag_names(flags: u64) -> Vec<&'static str> {
+    let names = [
+        (libc::CLONE_VM, "CLONE_VM"),
+        (libc::CLONE_VFORK, "CLONE_VFORK"),
+        (libc::CLONE_FILES, "CLONE_FILES"),
+        (libc::CLONE_NEWUSER, "CLONE_NEWUSER"),
+        (libc::CLONE_NEWPID, "CLONE_NEWPID"),
+        (libc::CLONE_NEWNS, "CLONE_NEWNS"),
+        (libc::CLONE_NEWNET, "CLONE_NEWNET"),
+        (libc::CLONE_NEWUTS, "CLONE_NEWUTS"),
+        (libc::CLONE_NEWIPC, "CLONE_NEWIPC"),
+        (libc::CLONE_NEWCGROUP, "CLONE_NEWCGROUP"),
+    ]
+    .map(|(flag, name)| (u64::from(flag.cast_unsigned()), name));
+    let wide = [
+        (crate::sys::clone::CLONE_NEWTIME, "CLONE_NEWTIME"),
+        (
+            crate::sys::clone::CLONE_CLEAR_SIGHAND,
+            "CLONE_CLEAR_SIGHAND",
+        ),
+    ];
+    names
+        .into_iter()
+        .chain(wide)
+        .filter(|(flag, _)| flags & flag != 0)
+        .map(|(_, name)| name)
+        .collect()
+}

@@ -1,0 +1,331 @@
+//! The running program.
+
+use crate::error::{Error, Result, Step};
+use crate::ns::NamespaceIds;
+use crate::sys::process::{Target, wait};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Signal, pidfd_send_signal};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::time::{Duration, Instant};
+
+/// The caller's ends of the pipes to a program.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+/// A program that was started by [`Plan::spawn`](crate::Plan::spawn).
+///
+/// It holds a pidfd, which also is what [`AsFd`] gives: readable when the program has ended, and never
+/// mistaken for another process. Like std's, a child that is dropped goes on running and is not reaped,
+/// unless [`Command::kill_on_drop`](crate::Command::kill_on_drop) was asked for.
+///
+/// # Examples
+/// ```
+/// use ringfence::{Sandbox, Stdio};
+/// use std::io::Read;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut child = Sandbox::new().command("echo").arg("hello").stdout(Stdio::piped()).spawn()?;
+/// let mut text = String::new();
+/// child.stdout.take().expect("is piped").read_to_string(&mut text)?;
+/// assert_eq!(text, "hello\n");
+/// assert!(child.wait()?.success());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Child {
+    /// The program's standard input, if it was [piped](crate::Stdio::piped).
+    pub stdin: Option<ChildStdin>,
+    /// The program's standard output, if it was [piped](crate::Stdio::piped).
+    pub stdout: Option<ChildStdout>,
+    /// The program's standard error, if it was [piped](crate::Stdio::piped).
+    pub stderr: Option<ChildStderr>,
+    pid: u32,
+    pidfd: OwnedFd,
+    status: Option<ExitStatus>,
+    usage: Option<ResourceUsage>,
+    kill_on_drop: bool,
+}
+
+/// What a program and its descendants that it has waited for have used, as
+/// [getrusage(2)](https://man7.org/linux/man-pages/man2/getrusage.2.html) counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResourceUsage {
+    /// Processor time in user mode.
+    pub user_time: Duration,
+    /// Processor time in the kernel.
+    pub system_time: Duration,
+    /// The largest resident set, in bytes.
+    pub max_resident: u64,
+    /// Page faults that needed no I/O.
+    pub minor_faults: u64,
+    /// Page faults that needed I/O.
+    pub major_faults: u64,
+    /// Switches to other processes because the program waited for something.
+    pub voluntary_switches: u64,
+    /// Switches to other processes because its time was up.
+    pub involuntary_switches: u64,
+}
+
+impl From<&libc::rusage> for ResourceUsage {
+    fn from(usage: &libc::rusage) -> Self {
+        let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
+        let time = |time: libc::timeval| {
+            Duration::from_secs(count(time.tv_sec)) + Duration::from_micros(count(time.tv_usec))
+        };
+        Self {
+            user_time: time(usage.ru_utime),
+            system_time: time(usage.ru_stime),
+            // The kernel counts in units of 1024 bytes.
+            max_resident: count(usage.ru_maxrss).saturating_mul(1024),
+            minor_faults: count(usage.ru_minflt),
+            major_faults: count(usage.ru_majflt),
+            voluntary_switches: count(usage.ru_nvcsw),
+            involuntary_switches: count(usage.ru_nivcsw),
+        }
+    }
+}
+
+impl Child {
+    pub(crate) fn new(pid: u32, pidfd: OwnedFd, pipes: Pipes, kill_on_drop: bool) -> Self {
+        Self {
+            stdin: pipes.stdin,
+            stdout: pipes.stdout,
+            stderr: pipes.stderr,
+            pid,
+            pidfd,
+            status: None,
+            usage: None,
+            kill_on_drop,
+        }
+    }
+
+    /// The process id, in the pid namespace of the caller.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// The identities of the namespaces that the program is in.
+    ///
+    /// # Errors
+    /// When the program has ended, or has become something that the caller may not look into.
+    pub fn namespace_ids(&self) -> Result<NamespaceIds> {
+        let failed = |error| {
+            Error::io(
+                Step::Wait,
+                format!("namespaces of process {}", self.pid),
+                error,
+            )
+        };
+        let ids = NamespaceIds::of_pid(self.pid).map_err(failed)?;
+        // Read by number: the answer holds if the process was there until now.
+        if self.status.is_some() || pidfd_send_signal_0(&self.pidfd).is_err() {
+            return Err(failed(Errno::SRCH.into()));
+        }
+        Ok(ids)
+    }
+
+    /// Waits for the end of the program. Standard input is closed first, as std does it.
+    ///
+    /// # Errors
+    /// `ECHILD` when somebody else has reaped it, as a caller does that ignores `SIGCHLD`.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        drop(self.stdin.take());
+        match self.reap(true)? {
+            Some(status) => Ok(status),
+            None => Err(self.wait_error(Errno::CHILD)),
+        }
+    }
+
+    /// The status, if the program has ended.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.reap(false)
+    }
+
+    /// Waits for the end of the program, but not longer than this.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        if self.status.is_none() {
+            let deadline = Instant::now().checked_add(limit);
+            wait_readable(self.pidfd.as_fd(), deadline).map_err(|errno| {
+                Error::system(Step::Wait, format!("process {}", self.pid), "poll", errno)
+            })?;
+        }
+        self.reap(false)
+    }
+
+    /// Waits for the end of the program, and collects what it writes to pipes meanwhile.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait), or when a pipe cannot be read.
+    pub fn wait_with_output(mut self) -> Result<Output> {
+        drop(self.stdin.take());
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let read = read_both(
+            self.stdout.take().map(OwnedFd::from),
+            self.stderr.take().map(OwnedFd::from),
+            &mut stdout,
+            &mut stderr,
+        );
+        read.map_err(|error| {
+            Error::io(Step::Wait, format!("output of process {}", self.pid), error)
+        })?;
+        let status = self.wait()?;
+        Ok(Output {
+            status,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// What the program has used, once its end has been waited for.
+    #[must_use]
+    pub fn resource_usage(&self) -> Option<ResourceUsage> {
+        self.usage
+    }
+
+    /// Kills the program (`SIGKILL`). It is not an error if it has ended.
+    ///
+    /// # Errors
+    /// When the program may no longer be signalled by the caller.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends a signal, by number, to the program. It is not an error if it has ended.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that is no signal, `EPERM` when the program may no longer be signalled.
+    pub fn signal(&self, number: i32) -> Result<()> {
+        if self.status.is_some() {
+            return Ok(());
+        }
+        let failed = |errno| {
+            Error::system(
+                Step::Wait,
+                format!("signal {number} to process {}", self.pid),
+                "pidfd_send_signal",
+                errno,
+            )
+        };
+        match crate::sys::process::pidfd_signal(self.pidfd.as_fd(), number) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    fn reap(&mut self, block: bool) -> Result<Option<ExitStatus>> {
+        if self.status.is_none() {
+            let waited = wait(Target::Pidfd(self.pidfd.as_fd()), block)
+                .map_err(|errno| self.wait_error(errno))?;
+            if let Some(waited) = waited {
+                self.status = Some(ExitStatus::from_raw(waited.status));
+                self.usage = Some(ResourceUsage::from(&waited.usage));
+            }
+        }
+        Ok(self.status)
+    }
+
+    fn wait_error(&self, errno: Errno) -> Error {
+        let error = Error::system(Step::Wait, format!("process {}", self.pid), "waitid", errno);
+        error.with_hint((errno == Errno::CHILD).then(|| {
+            "somebody else has reaped it: the caller ignores SIGCHLD, or waits for any child".into()
+        }))
+    }
+}
+
+fn pidfd_send_signal_0(pidfd: &OwnedFd) -> Result<(), Errno> {
+    crate::sys::process::pidfd_signal(pidfd.as_fd(), 0)
+}
+
+/// Waits until a descriptor is readable, or until the deadline; without one, for ever.
+fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), Errno> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Reads whichever pipe has something, until both are at their end: a program that fills one while the
+/// caller waits for the other cannot block both.
+fn read_both(
+    first: Option<OwnedFd>,
+    second: Option<OwnedFd>,
+    first_text: &mut Vec<u8>,
+    second_text: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let mut open: Vec<(std::fs::File, &mut Vec<u8>)> = Vec::with_capacity(2);
+    open.extend(first.map(|fd| (fd.into(), first_text)));
+    open.extend(second.map(|fd| (fd.into(), second_text)));
+    while open.len() > 1 {
+        let mut fds: Vec<_> = open
+            .iter()
+            .map(|(file, _)| PollFd::new(file, PollFlags::IN))
+            .collect();
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (index, _) in ready.iter().enumerate().rev().filter(|(_, ready)| **ready) {
+            let mut buffer = [0; 65_536];
+            let (file, text) = &mut open[index];
+            match file.read(&mut buffer) {
+                Ok(0) => drop(open.remove(index)),
+                Ok(length) => text.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    if let Some((file, text)) = open.first_mut() {
+        file.read_to_end(text)?;
+    }
+    Ok(())
+}
+
+impl AsFd for Child {
+    /// The pidfd.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Child {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.kill_on_drop && self.status.is_none() {
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = wait(Target::Pidfd(self.pidfd.as_fd()), true);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+use super::{Sandbox, Stdio};
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::process::Child;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::{ExitStatus, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The program to run in a [`Sandbox`], and how.
+///
+/// Where a method has the name of one of [`std::process::Command`] it does the same, apart from one
+/// thing: every method takes the command by value and hands it back. The environment, the working
+/// directory and the ids of the caller are read when the command is [compiled](Command::compile).
+///
+/// # Examples
+/// ```
+/// # fn main() -> ringfence::Result<()> {
+/// let status = ringfence::Sandbox::new()
+///     .command("sh")
+///     .args(["-c", "exit 7"])
+///     .env("LANG", "C")
+///     .status()?;
+/// assert_eq!(status.code(), Some(7));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Command {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) program: OsString,
+    pub(crate) arg0: Option<OsString>,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env_clear: bool,
+    pub(crate) env: BTreeMap<OsString, Option<OsString>>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) stdin: Option<Stdio>,
+    pub(crate) stdout: Option<Stdio>,
+    pub(crate) stderr: Option<Stdio>,
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) new_session: bool,
+    pub(crate) kill_on_drop: bool,
+    pub(crate) die_with_parent: bool,
+    pub(crate) setup_timeout: Duration,
+}
+
+/// How long the set-up of a child may take before it is given up.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Command {
+    pub(crate) fn new(sandbox: Sandbox, program: OsString) -> Self {
+        Self {
+            sandbox,
+            program,
+            arg0: None,
+            args: Vec::new(),
+            env_clear: false,
+            env: BTreeMap::new(),
+            current_dir: None,
+            stdin: None,
+            stdout: None,
+            stderr: None,
+            descriptors: Vec::new(),
+            uid: None,
+            gid: None,
+            groups: None,
+            umask: None,
+            new_session: false,
+            kill_on_drop: false,
+            die_with_parent: false,
+            setup_timeout: SETUP_TIMEOUT,
+        }
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// More arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// What the program sees as its own name, instead of the name it was found by.
+    pub fn arg0(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.arg0 = Some(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env
+            .insert(key.as_ref().to_owned(), Some(value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets environment variables.
+    pub fn envs(
+        mut self,
+        vars: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>,
+    ) -> Self {
+        for (key, value) in vars {
+            self = self.env(key, value);
+        }
+        self
+    }
+
+    /// Removes an environment variable.
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.env.insert(key.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Starts from an empty environment, and forgets what was set before.
+    pub fn env_clear(mut self) -> Self {
+        self.env_clear = true;
+        self.env.clear();
+        self
+    }
+
+    /// The working directory, as a path inside. In a new root it is absolute and never leads out of it,
+    /// and is `/` if not set; without a new root it is the caller's if not set.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.current_dir = Some(dir.into());
+        self
+    }
+
+    /// Where standard input comes from: inherited, for [`output`](Self::output) null.
+    pub fn stdin(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.stdin = Some(stdio.into());
+        self
+    }
+
+    /// Where standard output goes: inherited, for [`output`](Self::output) piped.
+    pub fn stdout(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdio.into());
+        self
+    }
+
+    /// Where standard error goes: inherited, for [`output`](Self::output) piped.
+    pub fn stderr(mut self, stdio: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stdio.into());
+        self
+    }
+
+    /// Hands the program one more descriptor, under the number `target`. All descriptors that were not
+    /// handed over, by this or as a standard stream, are closed when the program starts.
+    pub fn descriptor(mut self, fd: impl Into<Arc<OwnedFd>>, target: RawFd) -> Self {
+        self.descriptors.push((fd.into(), target));
+        self
+    }
+
+    /// The user id inside. Supplementary groups are dropped unless [`groups`](Self::groups) sets them.
+    #[doc(alias = "setresuid")]
+    pub fn uid(mut self, id: u32) -> Self {
+        self.uid = Some(id);
+        self
+    }
+
+    /// The group id inside.
+    #[doc(alias = "setresgid")]
+    pub fn gid(mut self, id: u32) -> Self {
+        self.gid = Some(id);
+        self
+    }
+
+    /// The supplementary groups inside. In a new user namespace this needs
+    /// [`Setgroups::Allow`](super::Setgroups::Allow).
+    pub fn groups(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
+        self.groups = Some(ids.into_iter().collect());
+        self
+    }
+
+    /// The file mode creation mask; the caller's if not set.
+    pub fn umask(mut self, mask: u32) -> Self {
+        self.umask = Some(mask);
+        self
+    }
+
+    /// Starts the program in a session of its own, without a controlling terminal: it cannot push
+    /// input into the caller's terminal.
+    #[doc(alias = "setsid")]
+    pub fn new_session(mut self) -> Self {
+        self.new_session = true;
+        self
+    }
+
+    /// Kills the program, if it still runs, when its [`Child`] is dropped, and reaps it.
+    pub fn kill_on_drop(mut self) -> Self {
+        self.kill_on_drop = true;
+        self
+    }
+
+    /// The program is killed when the calling process ends or executes another program, however that
+    /// happens; the end of the calling *thread* alone does not matter. For this a thread of the
+    /// caller lives as long as the program.
+    ///
+    /// The kernel forgets about it when the program executes a set-user-id program.
+    #[doc(alias = "PR_SET_PDEATHSIG")]
+    pub fn die_with_parent(mut self) -> Self {
+        self.die_with_parent = true;
+        self
+    }
+
+    /// How long the set-up of the sandbox may take, ten seconds if not set. A child that somebody
+    /// stops or freezes before the program has started is killed after this time, so that the calling
+    /// thread, which waits for it without interruption, cannot hang.
+    pub fn setup_timeout(mut self, limit: Duration) -> Self {
+        self.setup_timeout = limit;
+        self
+    }
+
+    /// Turns the description into a plan: checked, in order, everything allocated.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a contradiction, naming the setter;
+    /// other kinds where a descriptor that the plan needs cannot be opened, or where the caller
+    /// lacks what the chosen id map needs.
+    pub fn compile(&self) -> Result<Plan> {
+        Plan::compile(self, &Stdio::inherit(), &Stdio::inherit())
+    }
+
+    /// Compiles and starts the program once. To start it often, [compile](Self::compile) it once.
+    ///
+    /// # Errors
+    /// Those of [`compile`](Self::compile) and [`Plan::spawn`].
+    pub fn spawn(&self) -> Result<Child> {
+        self.compile()?.spawn()
+    }
+
+    /// Runs the program and waits for its end.
+    ///
+    /// # Errors
+    /// Those of [`spawn`](Self::spawn).
+    pub fn status(&self) -> Result<ExitStatus> {
+        let mut child = self.spawn()?;
+        child.wait()
+    }
+
+    /// Runs the program, waits for its end and collects what it wrote.
+    ///
+    /// # Errors
+    /// Those of [`spawn`](Self::spawn).
+    pub fn output(&self) -> Result<Output> {
+        Plan::compile(self, &Stdio::null(), &Stdio::piped())?
+            .spawn()?
+            .wait_with_output()
+    }
+}

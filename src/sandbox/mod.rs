@@ -1,0 +1,360 @@
+//! What the caller wants: the description of a sandbox and of the program in it.
+
+mod command;
+pub(crate) mod idmap;
+pub(crate) mod rootfs;
+pub(crate) mod stdio;
+pub(crate) mod subid;
+mod time;
+
+pub use command::Command;
+pub use idmap::{Extent, IdMap, Setgroups};
+pub use rootfs::{Rootfs, Tmpfs};
+pub use stdio::Stdio;
+pub use time::TimeOffset;
+
+use crate::ns::Namespaces;
+use rootfs::{Access, Entry, What};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// What to isolate a program from, and the file system it sees.
+///
+/// A `Sandbox` is a value: methods add to it and never fail, [`command`](Sandbox::command) names the
+/// program, and only then is it compiled into a [`Plan`](crate::Plan), where contradictions are found. Nothing
+/// is isolated that was not asked for, with two exceptions that are always on: no descriptor of the
+/// caller leaks into the program, and a new mount namespace is made private before anything is
+/// mounted in it, so that nothing shows up outside.
+///
+/// # Privileges
+/// With [`user`](Sandbox::user) everything here works for any user, where the system allows user
+/// namespaces. Without it, new namespaces need `CAP_SYS_ADMIN`.
+///
+/// # Examples
+/// ```
+/// use ringfence::{IdMap, Rootfs, Sandbox};
+///
+/// # fn main() -> ringfence::Result<()> {
+/// let sandbox = Sandbox::new()
+///     .all()
+///     .user_map(IdMap::root())
+///     .hostname("box")
+///     .rootfs(Rootfs::tmpfs())
+///     .bind_ro("/usr", "/usr")
+///     .symlink("usr/bin", "/bin")
+///     .symlink("usr/lib", "/lib")
+///     .symlink("usr/lib64", "/lib64")
+///     .proc("/proc")
+///     .dev("/dev")
+///     .tmpfs("/tmp");
+/// let output = match sandbox.command("/bin/sh").args(["-c", "hostname; echo $$"]).output() {
+///     Ok(output) => output,
+///     # Err(error) if error.hint().is_some() => return Ok(()), // user namespaces are switched off here
+///     Err(error) => return Err(error),
+/// };
+/// assert_eq!(output.stdout, b"box\n1\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Sandbox {
+    pub(crate) namespaces: Namespaces,
+    pub(crate) user_map: Option<IdMap>,
+    pub(crate) group_map: Option<IdMap>,
+    pub(crate) setgroups: Option<Setgroups>,
+    pub(crate) hostname: Option<OsString>,
+    pub(crate) domainname: Option<OsString>,
+    pub(crate) monotonic: Option<TimeOffset>,
+    pub(crate) boottime: Option<TimeOffset>,
+    pub(crate) loopback_down: bool,
+    pub(crate) rootfs: Option<Rootfs>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) cgroup: Option<PathBuf>,
+    pub(crate) engine: Engine,
+}
+
+/// How the child is made. The result is the same; only the cost differs.
+///
+/// The default takes the fastest way that the kernel offers. The others are for kernels or filters
+/// that cannot be recognised, for tools such as valgrind that do not support shared memory between
+/// processes, and for tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Engine {
+    /// [`Engine::Clone3`] where the kernel has it, [`Engine::Clone`] otherwise.
+    #[default]
+    Auto,
+    /// `clone3` with shared memory: the cost does not depend on the caller's memory.
+    Clone3,
+    /// `clone` with shared memory, and what it lacks by later calls.
+    Clone,
+    /// A child with a copy of the caller's memory, as fork makes it.
+    Fork,
+}
+
+impl Sandbox {
+    /// A sandbox that isolates nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new user namespace: the program has the ids of [`user_map`](Self::user_map), and all
+    /// capabilities over the other new namespaces until it is executed as a user other than 0.
+    #[doc(alias = "CLONE_NEWUSER")]
+    pub fn user(self) -> Self {
+        self.with(Namespaces::USER)
+    }
+
+    /// A new pid namespace: the program is process 1.
+    #[doc(alias = "CLONE_NEWPID")]
+    pub fn pid(self) -> Self {
+        self.with(Namespaces::PID)
+    }
+
+    /// A new mount namespace, private: mounts made inside and outside do not show on the other side.
+    #[doc(alias = "CLONE_NEWNS")]
+    pub fn mount(self) -> Self {
+        self.with(Namespaces::MOUNT)
+    }
+
+    /// A new network namespace, with nothing but a loopback interface, which is
+    /// [up](Self::loopback_down) unless declined.
+    #[doc(alias = "CLONE_NEWNET")]
+    pub fn net(self) -> Self {
+        self.with(Namespaces::NET)
+    }
+
+    /// A new UTS namespace: host and domain name of its own.
+    #[doc(alias = "CLONE_NEWUTS")]
+    pub fn uts(self) -> Self {
+        self.with(Namespaces::UTS)
+    }
+
+    /// A new IPC namespace: System V IPC and POSIX message queues of its own.
+    #[doc(alias = "CLONE_NEWIPC")]
+    pub fn ipc(self) -> Self {
+        self.with(Namespaces::IPC)
+    }
+
+    /// A new cgroup namespace: the program's cgroup is the root of what it sees.
+    #[doc(alias = "CLONE_NEWCGROUP")]
+    pub fn cgroup(self) -> Self {
+        self.with(Namespaces::CGROUP)
+    }
+
+    /// A new time namespace, whose clocks differ by [`monotonic_offset`](Self::monotonic_offset) and
+    /// [`boottime_offset`](Self::boottime_offset).
+    ///
+    /// # Kernel
+    /// Linux 5.6. Before 6.3 it takes one more process, made with a copy of the caller's memory.
+    #[doc(alias = "CLONE_NEWTIME")]
+    pub fn time(self) -> Self {
+        self.with(Namespaces::TIME)
+    }
+
+    /// All eight namespaces.
+    pub fn all(self) -> Self {
+        self.with(Namespaces::all())
+    }
+
+    /// These namespaces.
+    pub fn namespaces(self, namespaces: Namespaces) -> Self {
+        self.with(namespaces)
+    }
+
+    fn with(mut self, namespaces: Namespaces) -> Self {
+        self.namespaces |= namespaces;
+        self
+    }
+
+    /// The user ids of the new user namespace; [`IdMap::identity`] if neither map is given. A
+    /// symbolic map holds for groups as well, unless [`group_map`](Self::group_map) says otherwise.
+    #[doc(alias = "uid_map")]
+    pub fn user_map(mut self, map: impl Into<IdMap>) -> Self {
+        self.user_map = Some(map.into());
+        self
+    }
+
+    /// The group ids of the new user namespace.
+    #[doc(alias = "gid_map")]
+    pub fn group_map(mut self, map: impl Into<IdMap>) -> Self {
+        self.group_map = Some(map.into());
+        self
+    }
+
+    /// Whether setgroups(2) works in the new user namespace; [`Setgroups::Deny`] if not set.
+    pub fn setgroups(mut self, policy: Setgroups) -> Self {
+        self.setgroups = Some(policy);
+        self
+    }
+
+    /// The host name inside, at most 64 bytes. Needs [`uts`](Self::uts).
+    #[doc(alias = "sethostname")]
+    pub fn hostname(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.hostname = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// The NIS domain name inside, at most 64 bytes. Needs [`uts`](Self::uts).
+    #[doc(alias = "setdomainname")]
+    pub fn domainname(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.domainname = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// How far `CLOCK_MONOTONIC` inside differs. Needs [`time`](Self::time).
+    ///
+    /// See [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html).
+    pub fn monotonic_offset(mut self, offset: impl Into<TimeOffset>) -> Self {
+        self.monotonic = Some(offset.into());
+        self
+    }
+
+    /// How far `CLOCK_BOOTTIME` inside differs. Needs [`time`](Self::time).
+    pub fn boottime_offset(mut self, offset: impl Into<TimeOffset>) -> Self {
+        self.boottime = Some(offset.into());
+        self
+    }
+
+    /// Leaves the loopback interface of the new network namespace down.
+    pub fn loopback_down(mut self) -> Self {
+        self.loopback_down = true;
+        self
+    }
+
+    /// The file system that becomes `/`. Needs [`mount`](Self::mount). The caller's own root is
+    /// detached by pivot_root(2) before the program starts.
+    #[doc(alias = "pivot_root")]
+    pub fn rootfs(mut self, rootfs: impl Into<Rootfs>) -> Self {
+        self.rootfs = Some(rootfs.into());
+        self
+    }
+
+    /// Shows a file or directory of the caller, with everything mounted below it, at a path inside.
+    ///
+    /// Like every path inside, `at` is absolute and has no `..`; missing directories are made
+    /// (mode 0755), and symbolic links on the way are followed inside the new root. Set-user-id bits
+    /// and device files are without effect there; other restrictions of the source stay.
+    #[doc(alias = "MS_BIND")]
+    pub fn bind(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
+        let source = source.into();
+        self.entry(
+            at,
+            What::Bind {
+                source,
+                access: Access::ReadWrite,
+            },
+        )
+    }
+
+    /// [`bind`](Self::bind), read-only in its whole depth.
+    #[doc(alias = "MS_RDONLY")]
+    pub fn bind_ro(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
+        let source = source.into();
+        self.entry(
+            at,
+            What::Bind {
+                source,
+                access: Access::ReadOnly,
+            },
+        )
+    }
+
+    /// Mounts an empty tmpfs of mode 1777 at a path inside.
+    pub fn tmpfs(self, at: impl Into<PathBuf>) -> Self {
+        self.tmpfs_with(at, Tmpfs::new())
+    }
+
+    /// Mounts a tmpfs with its own size, mode or number of inodes.
+    pub fn tmpfs_with(self, at: impl Into<PathBuf>, tmpfs: Tmpfs) -> Self {
+        self.entry(at, What::Tmpfs(tmpfs))
+    }
+
+    /// Mounts a procfs, which shows the pid namespace of the program. Where there is a new user
+    /// namespace there must be a new pid namespace too.
+    pub fn proc(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::Proc)
+    }
+
+    /// Mounts a sysfs, read-only, which shows the network namespace of the program. Where there is a new
+    /// user namespace there must be a new network namespace too.
+    pub fn sysfs(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::Sysfs)
+    }
+
+    /// Mounts the POSIX message queues of the IPC namespace of the program. Where there is a new user
+    /// namespace there must be a new IPC namespace too.
+    pub fn mqueue(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::Mqueue)
+    }
+
+    /// Makes a minimal `/dev`: the caller's null, zero, full, random, urandom and tty; a devpts
+    /// instance of its own with ptmx; shm; and the links fd, stdin, stdout and stderr.
+    pub fn dev(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::Dev)
+    }
+
+    /// Makes a symbolic link at `at` that says `target`.
+    pub fn symlink(self, target: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
+        let target = target.into();
+        self.entry(at, What::Symlink { target })
+    }
+
+    /// Makes a directory of mode 0755, unless there is one.
+    pub fn dir(self, at: impl Into<PathBuf>) -> Self {
+        self.dir_with_mode(at, 0o755)
+    }
+
+    /// Makes a directory of this mode, unless there is one.
+    pub fn dir_with_mode(self, at: impl Into<PathBuf>, mode: u32) -> Self {
+        self.entry(at, What::Dir { mode })
+    }
+
+    /// Makes a new file of mode 0644 with these contents. It is an error if there is one.
+    pub fn file(self, at: impl Into<PathBuf>, contents: impl AsRef<[u8]>) -> Self {
+        self.file_with_mode(at, contents, 0o644)
+    }
+
+    /// Makes a new file of this mode with these contents. It is an error if there is one.
+    pub fn file_with_mode(
+        self,
+        at: impl Into<PathBuf>,
+        contents: impl AsRef<[u8]>,
+        mode: u32,
+    ) -> Self {
+        let bytes = contents.as_ref().into();
+        self.entry(at, What::File { bytes, mode })
+    }
+
+    fn entry(mut self, at: impl Into<PathBuf>, what: What) -> Self {
+        self.entries.push(Entry {
+            at: at.into(),
+            what,
+        });
+        self
+    }
+
+    /// Starts the program in the cgroup (v2) whose directory this is. With [`cgroup`](Self::cgroup)
+    /// it is the root of what the program sees.
+    ///
+    /// A frozen cgroup is refused, since the program could not be started in it. On Linux 5.7 and
+    /// later the child is born there, otherwise it moves there before it does anything else.
+    #[doc(alias = "CLONE_INTO_CGROUP")]
+    pub fn into_cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cgroup = Some(directory.into());
+        self
+    }
+
+    /// Chooses how the child is made.
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Names the program to run in the sandbox: a path inside, or a name that is looked up inside
+    /// along the `PATH` of the program's environment.
+    pub fn command(self, program: impl AsRef<OsStr>) -> Command {
+        Command::new(self, program.as_ref().to_owned())
+    }
+}

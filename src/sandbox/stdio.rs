@@ -1,0 +1,55 @@
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Where a standard stream of the program goes, as in [`std::process::Stdio`].
+///
+/// Unlike std's it can be cloned, and a descriptor given to it serves every spawn of a plan.
+#[derive(Clone, Debug)]
+pub struct Stdio(pub(crate) Stream);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Stream {
+    Inherit,
+    Null,
+    Piped,
+    Fd(Arc<OwnedFd>),
+}
+
+impl Stdio {
+    /// The caller's own stream.
+    #[must_use]
+    pub fn inherit() -> Self {
+        Self(Stream::Inherit)
+    }
+
+    /// The caller's `/dev/null`.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(Stream::Null)
+    }
+
+    /// A new pipe for each spawn; the other end is in [`Child`](crate::Child).
+    #[must_use]
+    pub fn piped() -> Self {
+        Self(Stream::Piped)
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Stream::Fd(Arc::new(fd)))
+    }
+}
+
+impl From<Arc<OwnedFd>> for Stdio {
+    fn from(fd: Arc<OwnedFd>) -> Self {
+        Self(Stream::Fd(fd))
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Self {
+        OwnedFd::from(file).into()
+    }
+}

@@ -1,0 +1,362 @@
+//! The child: runs the operations of a plan, between clone and exec.
+//!
+//! Its memory is the caller's, whose thread is suspended meanwhile. So nothing here allocates, takes a
+//! lock, panics, or calls into libc; system calls go to the kernel directly.
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a panic or an allocation here would corrupt the caller"
+)]
+
+use super::record::{Call, Fail, Named, Note, Record};
+use super::{inspect, root};
+use crate::plan::Compiled;
+use crate::plan::op::{Action, Ids};
+use crate::sys::fd::{self, CloseRange};
+use crate::sys::{clone, exec, net, process, signal};
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// Everything about one spawn that the child needs and the plan does not know.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) plan: &'a Compiled,
+    pub(crate) record: &'a Record,
+    /// Where the next process begins: 0, and after a split the operation behind it.
+    pub(crate) next_op: AtomicUsize,
+    /// The first descriptor that the child does not need.
+    pub(crate) first_unneeded: RawFd,
+    /// Descriptors to put in place: standard streams and those handed over.
+    pub(crate) placements: &'a [Placement],
+    /// Numbers from 3 on that the program keeps, ascending.
+    pub(crate) kept: &'a [RawFd],
+    /// Soft and hard core limit of the caller.
+    pub(crate) core_limit: (u64, u64),
+    /// The caller's pid, as getppid shows it where the child stays in its pid namespace.
+    pub(crate) parent: u32,
+    /// The stack, whose lower half a sibling may use.
+    pub(crate) stack: (usize, usize),
+}
+
+/// One descriptor to put in place.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pub(crate) source: RawFd,
+    pub(crate) target: RawFd,
+    /// Where the child has copied the source to, above all targets.
+    pub(crate) copy: AtomicI32,
+}
+
+/// What the child holds on to between operations.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) root: Option<OwnedFd>,
+    umask: Option<Mode>,
+    /// `/proc/self` of the caller's mount namespace, known to be procfs.
+    proc_self: Option<OwnedFd>,
+    /// `/proc/self/stat`, kept where the new root may not show it.
+    stat: Option<OwnedFd>,
+}
+
+/// The first function of the child.
+pub(crate) fn run(context: &Context<'_>) -> ! {
+    let mut state = State::default();
+    let first = context.next_op.load(Ordering::Acquire);
+    for (index, op) in context.plan.ops.iter().enumerate().skip(first) {
+        context.record.begin(index);
+        if let Err(fail) = perform(context, &mut state, index, &op.action) {
+            context.record.fail(fail);
+            break;
+        }
+    }
+    exec::exit_group(127)
+}
+
+fn perform(
+    context: &Context<'_>,
+    state: &mut State,
+    index: usize,
+    action: &Action,
+) -> Result<(), Fail> {
+    match action {
+        Action::OwnDescriptors => {
+            fd::close_range(context.first_unneeded, u32::MAX, CloseRange::Unshare)
+                .named(Call::CloseRange)?;
+            state.open_stat(context.plan)
+        }
+        Action::Guard {
+            seconds,
+            nanoseconds,
+        } => guard(context, *seconds, *nanoseconds),
+        Action::JoinCgroup { procs } => write_all(procs, b"0"),
+        Action::WriteProc { file, text } => state.write_proc(file, text),
+        Action::AwaitMaps => await_maps(context.record),
+        Action::Unshare { flags } => process::unshare(*flags).named(Call::Unshare),
+        Action::Split => split(context, index),
+        Action::SetIds(ids) => set_ids(ids),
+        Action::Hostname(name) => rustix::system::sethostname(name).named(Call::Sethostname),
+        Action::Domainname(name) => rustix::system::setdomainname(name).named(Call::Setdomainname),
+        Action::LoopbackUp => loopback_up(),
+        Action::Propagation(flags) => rustix::mount::mount_change(c"/", *flags).named(Call::Mount),
+        Action::ClearUmask => {
+            state.umask = Some(rustix::process::umask(Mode::empty()));
+            Ok(())
+        }
+        Action::SetUmask { mask } => {
+            if let Some(mask) = mask.map(Mode::from_raw_mode).or(state.umask) {
+                rustix::process::umask(mask);
+            }
+            Ok(())
+        }
+        Action::RootTmpfs(_)
+        | Action::RootDir { .. }
+        | Action::RootInherited
+        | Action::Bind(_)
+        | Action::Mount { .. }
+        | Action::Dev { .. }
+        | Action::Symlink { .. }
+        | Action::Dir { .. }
+        | Action::File { .. }
+        | Action::PivotRoot => root::perform(state, action),
+        Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
+        Action::CurrentDir { path, confined } => current_dir(path, *confined),
+        Action::DieWithParent => die_with_parent(context, state),
+        Action::Stdio => place_descriptors(context),
+        Action::Signals { reset } => restore_signals(context, *reset),
+        Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::Exec => execute(context),
+    }
+}
+
+impl State {
+    /// In a new pid namespace getppid shows nothing; the caller's procfs still does.
+    fn open_stat(&mut self, plan: &Compiled) -> Result<(), Fail> {
+        let hidden = plan.namespaces.contains(crate::ns::Namespaces::PID);
+        if plan.die_with_parent && hidden && self.stat.is_none() {
+            let stat = rustix::fs::openat(
+                self.proc_self()?,
+                c"stat",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .named(Call::Openat)?;
+            self.stat = Some(stat);
+        }
+        Ok(())
+    }
+
+    fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
+        if self.proc_self.is_none() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = rustix::fs::openat(CWD, c"/proc/self", flags, Mode::empty())
+                .map_err(|errno| Fail::new(Call::Openat, errno).noted(Note::NotProcfs))?;
+            let stat = rustix::fs::fstatfs(&directory).named(Call::Fstatfs)?;
+            if stat.f_type != rustix::fs::PROC_SUPER_MAGIC {
+                return Err(Fail::new(Call::Fstatfs, Errno::NODEV).noted(Note::NotProcfs));
+            }
+            self.proc_self = Some(directory);
+        }
+        self.proc_self
+            .as_ref()
+            .map(AsFd::as_fd)
+            .ok_or(Fail::new(Call::Openat, Errno::BADF))
+    }
+
+    fn write_proc(&mut self, file: &CStr, text: &[u8]) -> Result<(), Fail> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(self.proc_self()?, file, flags, Mode::empty())
+            .named(Call::Openat)?;
+        write_all(&file, text)
+    }
+}
+
+/// The kernel takes such texts in one write or not at all.
+pub(super) fn write_all(file: &OwnedFd, mut text: &[u8]) -> Result<(), Fail> {
+    while !text.is_empty() {
+        match rustix::io::write(file, text) {
+            Ok(0) => return Err(Fail::new(Call::Write, Errno::IO)),
+            Ok(written) => text = text.get(written..).unwrap_or(&[]),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Fail::new(Call::Write, errno)),
+        }
+    }
+    Ok(())
+}
+
+fn guard(context: &Context<'_>, seconds: u64, nanoseconds: u32) -> Result<(), Fail> {
+    match signal::kill_unless_exec(seconds, nanoseconds) {
+        // A kernel without POSIX timers leaves nothing to guard with.
+        Ok(()) | Err(Errno::NOSYS) => {}
+        Err(errno) => return Err(Fail::new(Call::Timer, errno)),
+    }
+    // A limit of 1 also holds back the handlers of core_pattern, which 0 does not.
+    match context.core_limit {
+        (_, 0) => Ok(()),
+        (_, hard) => process::set_core_limit(1, hard).named(Call::Prlimit),
+    }
+}
+
+fn await_maps(record: &Record) -> Result<(), Fail> {
+    // Should the caller die now, nobody would ever write the maps.
+    process::set_parent_death_signal(libc::SIGKILL).named(Call::Prctl)?;
+    record.await_maps()?;
+    process::set_parent_death_signal(0).named(Call::Prctl)
+}
+
+/// Leaves the rest to a process that is born into the time and pid namespaces made for children.
+fn split(context: &Context<'_>, index: usize) -> Result<(), Fail> {
+    context
+        .next_op
+        .store(index.saturating_add(1), Ordering::Release);
+    let half = (context.stack.0, context.stack.1 / 2);
+    clone::fork_sibling(half, run, context, &context.record.sibling).named(Call::Clone)?;
+    // The sibling has exec'd or failed by now, and has told the parent.
+    exec::exit_group(0)
+}
+
+fn set_ids(ids: &Ids) -> Result<(), Fail> {
+    if let Some(groups) = &ids.groups {
+        rustix::thread::set_thread_groups(groups).named(Call::Setgroups)?;
+    }
+    if let Some(gid) = ids.gid {
+        rustix::thread::set_thread_res_gid(gid, gid, gid).named(Call::Setresgid)?;
+    }
+    if let Some(uid) = ids.uid {
+        rustix::thread::set_thread_res_uid(uid, uid, uid).named(Call::Setresuid)?;
+    }
+    Ok(())
+}
+
+fn loopback_up() -> Result<(), Fail> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .named(Call::Socket)?;
+    net::loopback_up(socket.as_fd()).named(Call::Ioctl)
+}
+
+/// In a new root the path must not lead out of it, be it through a descriptor in /proc.
+fn current_dir(path: &CStr, confined: bool) -> Result<(), Fail> {
+    if !confined {
+        return rustix::process::chdir(path).named(Call::Chdir);
+    }
+    let directory = rustix::fs::openat2(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    )
+    .named(Call::Openat2)?;
+    rustix::process::fchdir(directory).named(Call::Fchdir)
+}
+
+/// The signal is bound to the thread that made the child, and is lost when ids change: so it comes after
+/// the ids, and then the parent is looked for once more.
+fn die_with_parent(context: &Context<'_>, state: &mut State) -> Result<(), Fail> {
+    process::set_parent_death_signal(libc::SIGKILL).named(Call::Prctl)?;
+    let parent = match state.stat.take() {
+        Some(stat) => inspect::parent_in_stat(&stat)?,
+        None => {
+            rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+        }
+    };
+    if parent == context.parent {
+        Ok(())
+    } else {
+        Err(Fail::new(Call::Prctl, Errno::SRCH).noted(Note::Orphaned))
+    }
+}
+
+/// Puts descriptors in place. A source that stands where another one has to go is copied away first,
+/// to a number above all targets.
+fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
+    let placements = context.placements;
+    let above = placements
+        .iter()
+        .map(|placement| placement.target)
+        .fold(2, RawFd::max)
+        .saturating_add(1);
+    for placement in placements {
+        let in_the_way = placements
+            .iter()
+            .any(|other| other.target == placement.source && other.source != placement.source);
+        let source = if in_the_way {
+            fd::dup_above(placement.source, above).named(Call::Fcntl)?
+        } else {
+            placement.source
+        };
+        placement.copy.store(source, Ordering::Relaxed);
+    }
+    for placement in placements {
+        let source = placement.copy.load(Ordering::Relaxed);
+        if source == placement.target {
+            fd::clear_cloexec(source).named(Call::Fcntl)?;
+        } else {
+            fd::dup_to(source, placement.target).named(Call::Dup)?;
+        }
+    }
+    Ok(())
+}
+
+fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
+    for number in 1..=signal::SIGNALS {
+        let bit = 1_u64.wrapping_shl(number.wrapping_sub(1));
+        let fixed = matches!(number.cast_signed(), libc::SIGKILL | libc::SIGSTOP);
+        if reset & bit != 0 && !fixed {
+            signal::reset(number).named(Call::Sigaction)?;
+        }
+    }
+    let (soft, hard) = context.core_limit;
+    if hard != 0 {
+        process::set_core_limit(soft, hard).named(Call::Prlimit)?;
+    }
+    signal::set_mask(0).map(drop).named(Call::Sigprocmask)
+}
+
+/// Everything from 3 on but what the program keeps.
+fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
+    let mut first: RawFd = 3;
+    for &keep in kept {
+        if keep > first {
+            let last = keep.saturating_sub(1).unsigned_abs();
+            fd::close_range(first, last, close).named(Call::CloseRange)?;
+        }
+        first = keep.saturating_add(1);
+    }
+    fd::close_range(first, u32::MAX, close).named(Call::CloseRange)
+}
+
+/// As execvp does: goes on along PATH where there is nothing to execute, and remembers that something
+/// was there but might not be executed.
+fn execute(context: &Context<'_>) -> Result<(), Fail> {
+    let program = &context.plan.program;
+    let mut refused = None;
+    let mut last = Errno::NOENT;
+    context.record.exec();
+    for path in &program.candidates {
+        let errno = exec::execve(path, &program.argv, &program.envp);
+        let fail = inspect::exec_failure(context.record, path, errno);
+        match errno {
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT
+                if fail.note == Note::Nothing =>
+            {
+                last = errno;
+            }
+            Errno::ACCESS => refused = Some(fail),
+            _ => return Err(fail),
+        }
+    }
+    Err(refused.unwrap_or(Fail::new(Call::Execve, last)))
+}

@@ -1,0 +1,26 @@
+//! Doing what the plan says: the parent's half, and the child's.
+
+mod child;
+mod dumpable;
+mod inspect;
+mod keeper;
+mod maps;
+mod parent;
+mod record;
+mod root;
+
+use crate::error::Result;
+use crate::plan::Compiled;
+use crate::process::Child;
+use std::sync::Arc;
+
+pub(crate) use record::{Call, Fail, Note};
+
+/// Starts the program of a plan.
+pub(crate) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
+    if plan.die_with_parent {
+        keeper::spawn(plan)
+    } else {
+        parent::spawn(plan)
+    }
+}

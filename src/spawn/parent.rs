@@ -1,0 +1,374 @@
+//! The parent's half of a spawn: prepare, clone, and make sense of what came back.
+
+use super::child::{Context, Placement, run};
+use super::dumpable::Hold;
+use super::maps;
+use super::record::{Note, Progress, Record};
+use crate::diagnose;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::{Compiled, Method};
+use crate::process::{Child, Pipes};
+use crate::sandbox::stdio::Stream;
+use crate::sys::arena::Arena;
+use crate::sys::clone::{self, Cloned, Request};
+use crate::sys::process::{self, Target, Waited};
+use crate::sys::signal::{self, SigSet};
+use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
+
+/// Signals stay blocked as long as this exists.
+struct Blocked(SigSet);
+
+impl Blocked {
+    fn new() -> Result<Self> {
+        signal::set_mask(SigSet::MAX)
+            .map(Self)
+            .map_err(|errno| Error::system(Step::Prepare, "signal mask", "rt_sigprocmask", errno))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // Restoring a mask that was in force cannot fail.
+        let _ = signal::set_mask(self.0);
+    }
+}
+
+pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
+    refuse_frozen(plan)?;
+    let streams = Streams::open(plan)?;
+    let mut arena = Arena::take()
+        .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
+    let made = make(plan, &streams, &mut arena);
+    arena.put();
+    let (pid, pidfd) = made?;
+    Ok(Child::new(pid, pidfd, streams.ours, plan.kill_on_drop))
+}
+
+/// Kills and reaps a child that nobody will get.
+pub(super) fn discard(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The child could not run in a frozen cgroup, and the calling thread waits for it.
+fn refuse_frozen(plan: &Compiled) -> Result<()> {
+    let Some(cgroup) = &plan.cgroup else {
+        return Ok(());
+    };
+    let object = format!("{}/cgroup.events", cgroup.path.display());
+    let failed = |call| {
+        let object = object.clone();
+        move |errno| Error::system(Step::Cgroup, object, call, errno)
+    };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&cgroup.directory, c"cgroup.events", flags, Mode::empty());
+    let file = match file {
+        // The root cgroup has no such file, and cannot be frozen.
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.map_err(failed("openat"))?,
+    };
+    let mut text = [0_u8; 256];
+    let length = rustix::io::read(&file, &mut text[..]).map_err(failed("read"))?;
+    let text = text.get(..length).unwrap_or(&[]);
+    if text
+        .split(|&byte| byte == b'\n')
+        .any(|line| line == b"frozen 1")
+    {
+        return Err(Error::other(
+            ErrorKind::InvalidInput,
+            Step::Cgroup,
+            format!("{} is frozen", cgroup.path.display()),
+        )
+        .with_hint(Some(
+            "thaw it first: write 0 to its cgroup.freeze and to that of its parents".into(),
+        )));
+    }
+    Ok(())
+}
+
+/// The standard streams of one spawn.
+struct Streams {
+    /// Descriptors of the child by stream, where they are not inherited.
+    theirs: [Option<RawFd>; 3],
+    /// The child's ends of new pipes, closed when the child has them.
+    _pipes: Vec<OwnedFd>,
+    ours: Pipes,
+}
+
+impl Streams {
+    fn open(plan: &Compiled) -> Result<Self> {
+        let mut streams = Self {
+            theirs: [None; 3],
+            _pipes: Vec::new(),
+            ours: Pipes::default(),
+        };
+        for (index, stream) in plan.stdio.iter().enumerate() {
+            let theirs = match stream {
+                Stream::Inherit => None,
+                Stream::Null => plan.null.as_ref().map(AsRawFd::as_raw_fd),
+                Stream::Fd(fd) => Some(fd.as_raw_fd()),
+                Stream::Piped => {
+                    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| {
+                        let error = Error::system(Step::Prepare, "a pipe", "pipe2", errno);
+                        error.with_hint(diagnose::descriptors(errno))
+                    })?;
+                    let theirs = if index == 0 {
+                        streams.ours.stdin = Some(write.into());
+                        read
+                    } else {
+                        if index == 1 {
+                            streams.ours.stdout = Some(read.into());
+                        } else {
+                            streams.ours.stderr = Some(read.into());
+                        }
+                        write
+                    };
+                    let number = theirs.as_raw_fd();
+                    streams._pipes.push(theirs);
+                    Some(number)
+                }
+            };
+            if let Some(slot) = streams.theirs.get_mut(index) {
+                *slot = theirs;
+            }
+        }
+        Ok(streams)
+    }
+
+    fn placements(&self, plan: &Compiled) -> Vec<Placement> {
+        let streams = (0..)
+            .zip(self.theirs)
+            .filter_map(|(target, source)| Some((source?, target)));
+        let further = plan
+            .descriptors
+            .iter()
+            .map(|(fd, target)| (fd.as_raw_fd(), *target));
+        streams
+            .chain(further)
+            .map(|(source, target)| Placement {
+                source,
+                target,
+                copy: AtomicI32::new(source),
+            })
+            .collect()
+    }
+}
+
+/// What came of the clone.
+struct Outcome {
+    cloned: Result<Cloned, Errno>,
+    maps: Result<()>,
+    took: std::time::Duration,
+}
+
+fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
+    let placements = streams.placements(plan);
+    let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
+    kept.sort_unstable();
+    let joins = plan.ops.iter().find_map(|op| match &op.action {
+        crate::plan::op::Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
+        _ => None,
+    });
+    let highest = placements
+        .iter()
+        .map(|placement| placement.source)
+        .chain(joins)
+        .fold(2, RawFd::max);
+    let stack = arena.stack();
+    let record: &Record = arena.shared();
+    let context = Context {
+        plan,
+        record,
+        next_op: AtomicUsize::new(0),
+        first_unneeded: highest + 1,
+        placements: &placements,
+        kept: &kept,
+        core_limit: process::core_limit()
+            .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
+        parent: std::process::id(),
+        stack,
+    };
+    let outcome = {
+        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
+        let _blocked = Blocked::new()?;
+        start(plan, &context)?
+    };
+    let cloned = outcome.cloned.map_err(|errno| {
+        let call = match plan.method {
+            Method::Clone3 => "clone3",
+            Method::Clone => "clone",
+        };
+        let what = if plan.namespaces.is_empty() {
+            "a child".to_owned()
+        } else {
+            format!("a child with new namespaces: {}", plan.namespaces)
+        };
+        let error = Error::system(Step::Clone, what, call, errno);
+        error.with_hint(diagnose::clone(plan, errno))
+    })?;
+    judge(plan, record, cloned, outcome.maps, outcome.took)
+}
+
+/// Clones, with a thread beside it that writes the maps if the child cannot.
+fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
+    let go = || {
+        let begun = Instant::now();
+        (clone_child(plan, context), begun.elapsed())
+    };
+    let Some(waiting) = plan.maps.as_ref().filter(|maps| maps.waits()) else {
+        let (cloned, took) = go();
+        return Ok(Outcome {
+            cloned,
+            maps: Ok(()),
+            took,
+        });
+    };
+    std::thread::scope(|scope| {
+        let writer = std::thread::Builder::new()
+            .name("ringfence-maps".into())
+            .spawn_scoped(scope, || maps::serve(waiting, context.record))
+            .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
+        let (cloned, took) = go();
+        context.record.cancel_maps();
+        let maps = writer.join().unwrap_or_else(|_| {
+            Err(Error::other(
+                ErrorKind::System,
+                Step::IdMap,
+                "the thread that writes the maps has panicked",
+            ))
+        });
+        Ok(Outcome { cloned, maps, took })
+    })
+}
+
+fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> {
+    let request = Request {
+        flags: plan.flags,
+        stack: context.stack,
+        pid: &context.record.pid,
+        cgroup: plan
+            .cgroup
+            .as_ref()
+            .filter(|_| plan.born_in_cgroup)
+            .map(|cgroup| cgroup.directory.as_raw_fd()),
+    };
+    match plan.method {
+        Method::Clone3 => clone::clone3(&request, run, context),
+        Method::Clone => clone::legacy_clone(&request, run, context),
+    }
+}
+
+/// The child has exec'd or ended. Which, and if it ended, why?
+fn judge(
+    plan: &Compiled,
+    record: &Record,
+    cloned: Cloned,
+    maps: Result<()>,
+    took: std::time::Duration,
+) -> Result<(u32, OwnedFd)> {
+    let sibling = record.sibling.load(Ordering::Acquire);
+    let (pid, pidfd, first) = if sibling == 0 {
+        (cloned.pid, cloned.pidfd, None)
+    } else {
+        let waited = reap(cloned.pid, cloned.pidfd.as_ref());
+        (sibling, None, Some(waited))
+    };
+    let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
+    if record.progress() == Progress::Exec && !first_failed {
+        let pidfd = match pidfd {
+            Some(pidfd) => Ok(pidfd),
+            None => open_pidfd(pid),
+        };
+        return pidfd.map(|pidfd| (pid, pidfd)).inspect_err(|_| {
+            kill(pid, None);
+            let _ = reap(pid, None);
+        });
+    }
+    kill(pid, pidfd.as_ref());
+    let waited = reap(pid, pidfd.as_ref());
+    maps?;
+    Err(explain(plan, record, waited, took))
+}
+
+fn open_pidfd(pid: u32) -> Result<OwnedFd> {
+    let raw = rustix::process::Pid::from_raw(pid.cast_signed());
+    let opened = match raw {
+        Some(raw) => pidfd_open(raw, PidfdFlags::empty()),
+        None => Err(Errno::SRCH),
+    };
+    opened.map_err(|errno| {
+        Error::system(
+            Step::Clone,
+            format!("pidfd of process {pid}"),
+            "pidfd_open",
+            errno,
+        )
+        .with_hint(diagnose::descriptors(errno))
+    })
+}
+
+fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
+    // The child is ours and not yet reaped, so the number is its own; it may have ended, which is fine.
+    match (pidfd, rustix::process::Pid::from_raw(pid.cast_signed())) {
+        (Some(pidfd), _) => drop(pidfd_send_signal(pidfd, Signal::KILL)),
+        (None, Some(pid)) => drop(rustix::process::kill_process(pid, Signal::KILL)),
+        (None, None) => {}
+    }
+}
+
+fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
+    let target = pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()));
+    process::wait(target, true).and_then(|waited| waited.ok_or(Errno::CHILD))
+}
+
+/// The error of a child that did not get as far as its program.
+fn explain(
+    plan: &Compiled,
+    record: &Record,
+    waited: Result<Waited, Errno>,
+    took: std::time::Duration,
+) -> Error {
+    let at = match record.progress() {
+        Progress::At(index) | Progress::Failed(index) => plan.ops.get(index),
+        Progress::Exec => plan.ops.last(),
+    };
+    let Some(op) = at else {
+        return Error::other(ErrorKind::DiedBeforeExec, Step::Clone, "the child");
+    };
+    if let Progress::Failed(_) = record.progress() {
+        let fail = record.failure();
+        if fail.note == Note::Orphaned {
+            return Error::other(
+                ErrorKind::DiedBeforeExec,
+                op.step,
+                "the caller ended meanwhile",
+            );
+        }
+        let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
+        return error.with_hint(diagnose::child(plan, op, &fail, &record.text()));
+    }
+    let signal = waited.map_or(0, |waited| waited.status & 0x7f);
+    if signal == libc::SIGKILL && took >= plan.setup_timeout {
+        return Error::other(
+            ErrorKind::TimedOut,
+            op.step,
+            format!("{}: not done within {:?}", op.object, plan.setup_timeout),
+        )
+        .with_hint(Some(
+            "somebody stopped or froze the child, or the system is overloaded; see Command::setup_timeout"
+                .into(),
+        ));
+    }
+    let error = Error::other(
+        ErrorKind::DiedBeforeExec,
+        op.step,
+        format!("{}: ended by signal {signal}", op.object),
+    );
+    error.with_hint(diagnose::killed(plan, signal))
+}

@@ -1,0 +1,109 @@
+//! The memory that parent and child share: a stack with a guard page, and one shared page.
+
+use core::ptr::NonNull;
+use rustix::io::Errno;
+use std::sync::Mutex;
+
+const PAGE: usize = 4096;
+/// The guard must also hold on kernels with 64 KiB pages.
+const GUARD: usize = 64 * 1024;
+/// Room for the child: its deepest frames hold a path and a few buffers.
+const STACK: usize = 128 * 1024;
+/// How many arenas are kept for later spawns.
+const KEPT: usize = 16;
+
+static POOL: Mutex<Vec<Arena>> = Mutex::new(Vec::new());
+
+/// A stack for a child with a guard page below it, and a page that stays shared with a child that
+/// has a copy of the memory.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    base: NonNull<u8>,
+    shared: NonNull<u8>,
+}
+
+// SAFETY: the arena owns its mappings; whoever holds it is the only user.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    /// Takes an arena from the pool or maps a new one.
+    pub(crate) fn take() -> Result<Self, Errno> {
+        let kept = match POOL.lock() {
+            Ok(mut pool) => pool.pop(),
+            Err(_) => None,
+        };
+        kept.map_or_else(Self::map, Ok)
+    }
+
+    /// Gives the arena back to the pool.
+    pub(crate) fn put(self) {
+        if let Ok(mut pool) = POOL.lock() {
+            if pool.len() < KEPT {
+                pool.push(self);
+            }
+        }
+    }
+
+    fn map() -> Result<Self, Errno> {
+        let base = map(GUARD + STACK, libc::MAP_PRIVATE | libc::MAP_STACK)?;
+        // SAFETY: the first page of the mapping just made.
+        let guarded = unsafe { libc::mprotect(base.as_ptr().cast(), GUARD, libc::PROT_NONE) };
+        let shared = if guarded == 0 {
+            map(PAGE, libc::MAP_SHARED)
+        } else {
+            Err(last_errno())
+        };
+        shared
+            .map(|shared| Self { base, shared })
+            .inspect_err(|_| unmap(base, GUARD + STACK))
+    }
+
+    /// Lowest usable address and size of the stack.
+    pub(crate) fn stack(&self) -> (usize, usize) {
+        (self.base.as_ptr() as usize + GUARD, STACK)
+    }
+
+    /// The shared page as a `T`, reset to its default.
+    pub(crate) fn shared<T: Default>(&mut self) -> &T {
+        const { assert!(size_of::<T>() <= PAGE) };
+        let at = self.shared.cast::<T>();
+        // SAFETY: the page is mapped, large enough, aligned to 4096, and nobody else uses it now.
+        unsafe { at.write(T::default()) };
+        // SAFETY: just initialised.
+        unsafe { at.as_ref() }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        unmap(self.base, GUARD + STACK);
+        unmap(self.shared, PAGE);
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOMEM)
+}
+
+fn map(size: usize, flags: libc::c_int) -> Result<NonNull<u8>, Errno> {
+    // SAFETY: a new anonymous mapping touches nothing that exists.
+    let at = unsafe {
+        libc::mmap(
+            core::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return Err(last_errno());
+    }
+    NonNull::new(at.cast()).ok_or(Errno::NOMEM)
+}
+
+fn unmap(at: NonNull<u8>, size: usize) {
+    // SAFETY: the mapping is ours and nothing refers to it any more.
+    unsafe { libc::munmap(at.as_ptr().cast(), size) };
+}

@@ -1,0 +1,224 @@
+//! Making the child: `clone3`, and `clone` where it is missing.
+
+use core::ffi::c_void;
+use core::sync::atomic::AtomicU32;
+use rustix::io::Errno;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// What runs in the child, with data of its maker's. It must end in exec or exit.
+pub(crate) type Entry<T> = fn(&T) -> !;
+
+type RawEntry = extern "C" fn(*mut c_void) -> !;
+
+/// Lies on the stack of the maker, which is suspended or copied.
+struct Start<'a, T> {
+    entry: Entry<T>,
+    data: &'a T,
+}
+
+/// Not able to unwind: a panic in the child ends the child.
+extern "C" fn start<T>(data: *mut c_void) -> ! {
+    // SAFETY: the functions below pass a `Start<T>` that lives as long as the child runs on this memory.
+    let start = unsafe { &*data.cast::<Start<'_, T>>() };
+    (start.entry)(start.data)
+}
+
+/// The arguments of `clone3`, in the layout of its second version (88 bytes, Linux 5.7).
+#[repr(C)]
+#[derive(Debug, Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A child to make.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// CLONE_* flags of any width. `CLONE_PIDFD` and `CLONE_PARENT_SETTID` are added here.
+    pub(crate) flags: u64,
+    /// Lowest address and size of the child's stack.
+    pub(crate) stack: (usize, usize),
+    /// Where the kernel stores the child's pid before the child runs.
+    pub(crate) pid: &'a AtomicU32,
+    /// A cgroup directory to be born in.
+    pub(crate) cgroup: Option<RawFd>,
+}
+
+/// A child that was made.
+#[derive(Debug)]
+pub(crate) struct Cloned {
+    pub(crate) pid: u32,
+    /// `None` where the kernel could not hand it out together with the child.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+/// Whether [`clone3`] is implemented for this architecture.
+pub(crate) const HAVE_CLONE3: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
+/// `clone3(2)`; the child calls `entry(data)` on the given stack. The exit signal is 0 until exec
+/// makes it SIGCHLD, so that a child that fails before exec stays between it and the caller.
+/// `CLONE_VFORK` is always added: `data` is borrowed until the child has exec'd or exited.
+pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Result<Cloned, Errno> {
+    let mut start_data = Start { entry, data };
+    let mut pidfd: libc::c_int = -1;
+    let args = CloneArgs {
+        flags: request.flags
+            | u64::from(
+                (libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID).unsigned_abs(),
+            )
+            | request.cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
+        pidfd: (&raw mut pidfd) as u64,
+        parent_tid: request.pid.as_ptr() as u64,
+        stack: request.stack.0 as u64,
+        stack_size: request.stack.1 as u64,
+        cgroup: request.cgroup.map_or(0, |fd| u64::from(fd.unsigned_abs())),
+        ..CloneArgs::default()
+    };
+    // SAFETY: the arguments are laid out as the kernel wants them, the stack belongs to the child alone,
+    // and the parent is suspended as long as the child uses `start_data`.
+    let pid = unsafe { clone3_call(&args, start::<T>, (&raw mut start_data).cast()) }?;
+    // SAFETY: the kernel has just opened this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned {
+        pid,
+        pidfd: Some(pidfd),
+    })
+}
+
+/// Born in the cgroup named by the descriptor (Linux 5.7).
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Signal handlers of the parent are reset to the default in the child (Linux 5.5).
+pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// A time namespace for the child (Linux 5.6); shares its bit with the exit signal of `clone`.
+pub(crate) const CLONE_NEWTIME: u64 = 0x80;
+
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
+    let ret: isize;
+    // SAFETY: in the parent only rax, rcx and r11 change. The child starts on a stack of its own,
+    // aligned as a call wants it, and never leaves `entry`.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "and rsp, -16",
+            "mov rdi, r9",
+            "call r8",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => ret,
+            in("rdi") core::ptr::from_ref(args),
+            in("rsi") size_of::<CloneArgs>(),
+            in("r8") entry,
+            in("r9") data,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    to_pid(super::raw::result(ret)?)
+}
+
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
+    let ret: isize;
+    // SAFETY: in the parent only x0 changes. The child starts on a stack of its own, aligned as a
+    // call wants it, and never leaves `entry`.
+    unsafe {
+        core::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x10",
+            "blr x9",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") core::ptr::from_ref(args) => ret,
+            in("x1") size_of::<CloneArgs>(),
+            in("x9") entry,
+            in("x10") data,
+        );
+    }
+    to_pid(super::raw::result(ret)?)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+unsafe fn clone3_call(_: &CloneArgs, _: RawEntry, _: *mut c_void) -> Result<u32, Errno> {
+    Err(Errno::NOSYS)
+}
+
+fn to_pid(value: usize) -> Result<u32, Errno> {
+    u32::try_from(value).map_err(|_| Errno::OVERFLOW)
+}
+
+/// What libc's `clone` calls: of another type, as it may return.
+extern "C" fn legacy_start<T>(data: *mut c_void) -> libc::c_int {
+    start::<T>(data)
+}
+
+/// `clone(2)` by libc, for kernels, filters and architectures without `clone3`. Flags wider than
+/// 32 bits, `CLONE_NEWTIME` and a cgroup do not exist here.
+pub(crate) fn legacy_clone<T>(
+    request: &Request<'_>,
+    entry: Entry<T>,
+    data: &T,
+) -> Result<Cloned, Errno> {
+    let wide = u32::try_from(request.flags).map_err(|_| Errno::INVAL)?;
+    let flags = wide.cast_signed() | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+    let top = (request.stack.0 + request.stack.1) & !15;
+    let mut start_data = Start { entry, data };
+    // SAFETY: the stack belongs to the child alone, and the parent is suspended as long as the child uses
+    // `start_data`, or the child has a copy of it.
+    let ret = unsafe {
+        libc::clone(
+            legacy_start::<T>,
+            top as *mut c_void,
+            flags,
+            (&raw mut start_data).cast(),
+            request.pid.as_ptr(),
+        )
+    };
+    if ret == -1 {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    Ok(Cloned {
+        pid: ret.unsigned_abs(),
+        pidfd: None,
+    })
+}
+
+/// Clones again from a child: a process with a copy of the memory, a sibling of its maker, which waits
+/// until it has exec'd or exited.
+pub(crate) fn fork_sibling<T>(
+    stack: (usize, usize),
+    entry: Entry<T>,
+    data: &T,
+    pid: &AtomicU32,
+) -> Result<u32, Errno> {
+    let request = Request {
+        flags: u64::from(libc::CLONE_PARENT.unsigned_abs()),
+        stack,
+        pid,
+        cgroup: None,
+    };
+    legacy_clone(&request, entry, data).map(|cloned| cloned.pid)
+}
+
+/// Whether `clone3` gets through to the kernel: it refuses arguments of size 0.
+pub(crate) fn clone3_exists() -> bool {
+    // SAFETY: with size 0 the kernel reads nothing and makes nothing.
+    let refused = unsafe { super::raw::syscall(libc::SYS_clone3, [0; 6]) };
+    refused == Err(Errno::INVAL)
+}

@@ -1,0 +1,60 @@
+//! exec, and the null-terminated pointer arrays that it wants.
+
+use super::raw::syscall;
+use core::ffi::{CStr, c_char};
+use rustix::io::Errno;
+use std::ffi::CString;
+
+/// A null-terminated array of strings, as `execve` wants its arguments and environment.
+#[derive(Debug)]
+pub(crate) struct StringArray {
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers lead into `strings`, which is never changed.
+unsafe impl Send for StringArray {}
+// SAFETY: as above.
+unsafe impl Sync for StringArray {}
+
+impl StringArray {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(core::ptr::null());
+        Self { strings, pointers }
+    }
+
+    pub(crate) fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// `execve(2)`. Returns only when it fails.
+pub(crate) fn execve(path: &CStr, argv: &StringArray, envp: &StringArray) -> Errno {
+    let args = [
+        path.as_ptr() as usize,
+        argv.pointers.as_ptr() as usize,
+        envp.pointers.as_ptr() as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the path and both arrays are null-terminated and outlive the call.
+    match unsafe { syscall(libc::SYS_execve, args) } {
+        Ok(_) => Errno::IO,
+        Err(errno) => errno,
+    }
+}
+
+/// Ends the process without running anything of libc's.
+pub(crate) fn exit_group(status: i32) -> ! {
+    loop {
+        // SAFETY: takes no pointer and does not return.
+        let _ = unsafe {
+            syscall(
+                libc::SYS_exit_group,
+                [status.unsigned_abs() as usize, 0, 0, 0, 0, 0],
+            )
+        };
+    }
+}

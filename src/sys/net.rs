@@ -1,0 +1,36 @@
+//! The one thing a child does to its network: bring the loopback interface up.
+
+use super::raw::syscall;
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Sets `IFF_UP` on `lo` by `ioctl(SIOCSIFFLAGS)` on any socket of the namespace.
+pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Ifreq {
+        name: [u8; 16],
+        flags: i16,
+        pad: [u8; 22],
+    }
+    let mut name = [0; 16];
+    name[..2].copy_from_slice(b"lo");
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the kernel keeps these two flags in 16 bits"
+    )]
+    let request = Ifreq {
+        name,
+        flags: (libc::IFF_UP | libc::IFF_RUNNING) as i16,
+        pad: [0; 22],
+    };
+    let args = [
+        socket.as_raw_fd() as usize,
+        libc::SIOCSIFFLAGS as usize,
+        core::ptr::from_ref(&request) as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the request has the kernel's size of 40 bytes.
+    unsafe { syscall(libc::SYS_ioctl, args) }.map(drop)
+}

@@ -1,0 +1,132 @@
+//! Processes: waiting, and the few attributes that rustix does not set per thread.
+
+use super::raw::syscall;
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// How a child ended, and what it used.
+#[derive(Clone, Copy)]
+pub(crate) struct Waited {
+    /// The status in the encoding of `wait(2)`.
+    pub(crate) status: i32,
+    pub(crate) usage: libc::rusage,
+}
+
+/// Which child to wait for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    Pid(u32),
+    Pidfd(BorrowedFd<'a>),
+}
+
+/// `waitid(2)` for one child that has ended, of any exit signal. `None` if it has not ended yet and
+/// `block` is false.
+pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Errno> {
+    // SAFETY: zero is a valid value for this plain C structure.
+    let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
+    // SAFETY: as above.
+    let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
+    let (kind, id) = match target {
+        Target::Pid(pid) => (libc::P_PID, pid as usize),
+        Target::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd() as usize),
+    };
+    let options = libc::WEXITED | libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    let args = [
+        kind as usize,
+        id,
+        (&raw mut info) as usize,
+        options.unsigned_abs() as usize,
+        (&raw mut usage) as usize,
+        0,
+    ];
+    loop {
+        // SAFETY: both structures live on this stack and have the kernel's layout.
+        match unsafe { syscall(libc::SYS_waitid, args) } {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    // SAFETY: waitid fills in the variant of the union with pid and status, or leaves zeroes.
+    let (pid, value) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = match info.si_code {
+        libc::CLD_EXITED => (value & 0xff) << 8,
+        libc::CLD_DUMPED => value | 0x80,
+        _ => value,
+    };
+    Ok(Some(Waited { status, usage }))
+}
+
+/// Whether the program runs with more privilege than its caller (`AT_SECURE`).
+pub(crate) fn is_secure() -> bool {
+    // SAFETY: reads the auxiliary vector, which libc keeps.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Ends a vfork child's own hold on anything: `prctl(PR_SET_PDEATHSIG)`.
+pub(crate) fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
+    let args = [
+        libc::PR_SET_PDEATHSIG.unsigned_abs() as usize,
+        signal.unsigned_abs() as usize,
+        0,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_prctl, args) }.map(drop)
+}
+
+/// Sets the soft limit of the size of core files and leaves the hard one.
+pub(crate) fn set_core_limit(soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit: [u64; 2] = [soft, hard];
+    let args = [
+        0,
+        libc::RLIMIT_CORE as usize,
+        limit.as_ptr() as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: prlimit64 takes two 64-bit values.
+    unsafe { syscall(libc::SYS_prlimit64, args) }.map(drop)
+}
+
+/// Soft and hard limit of the size of core files.
+pub(crate) fn core_limit() -> Result<(u64, u64), Errno> {
+    let mut limit: [u64; 2] = [0; 2];
+    let args = [
+        0,
+        libc::RLIMIT_CORE as usize,
+        0,
+        limit.as_mut_ptr() as usize,
+        0,
+        0,
+    ];
+    // SAFETY: prlimit64 fills in two 64-bit values.
+    unsafe { syscall(libc::SYS_prlimit64, args) }.map(|_| (limit[0], limit[1]))
+}
+
+/// `unshare(2)` in a child that shares nothing of what is unshared.
+pub(crate) fn unshare(flags: u64) -> Result<(), Errno> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "CLONE_NEW* flags have 32 bits"
+    )]
+    let args = [flags as usize, 0, 0, 0, 0, 0];
+    // SAFETY: the child does not unshare its descriptor table by this, only namespaces.
+    unsafe { syscall(libc::SYS_unshare, args) }.map(drop)
+}
+
+/// `pidfd_send_signal(2)` with any number, also 0 to look whether the process is there.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let Ok(signal) = usize::try_from(signal) else {
+        return Err(Errno::INVAL);
+    };
+    let args = [pidfd.as_raw_fd() as usize, signal, 0, 0, 0, 0];
+    // SAFETY: the only pointer, siginfo, is null.
+    unsafe { syscall(libc::SYS_pidfd_send_signal, args) }.map(drop)
+}

@@ -1,0 +1,93 @@
+//! The system call instruction itself.
+
+use rustix::io::Errno;
+
+/// Turns the kernel's return value into a result.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "error returns are in -4095..0, everything else is the unsigned result"
+)]
+pub(crate) const fn result(ret: isize) -> Result<usize, Errno> {
+    if ret < 0 && ret >= -4095 {
+        Err(Errno::from_raw_os_error(-ret as i32))
+    } else {
+        Ok(ret as usize)
+    }
+}
+
+/// Makes the system call `number`.
+///
+/// # Safety
+/// The arguments must be valid for that system call.
+#[cfg(target_arch = "x86_64")]
+pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+    let ret: isize;
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") number as isize => ret,
+            in("rdi") a,
+            in("rsi") b,
+            in("rdx") c,
+            in("r10") d,
+            in("r8") e,
+            in("r9") f,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result(ret)
+}
+
+/// Makes the system call `number`.
+///
+/// # Safety
+/// The arguments must be valid for that system call.
+#[cfg(target_arch = "aarch64")]
+pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+    let ret: isize;
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
+    unsafe {
+        core::arch::asm!(
+            "svc 0",
+            in("x8") number,
+            inlateout("x0") a => ret,
+            in("x1") b,
+            in("x2") c,
+            in("x3") d,
+            in("x4") e,
+            in("x5") f,
+            options(nostack),
+        );
+    }
+    result(ret)
+}
+
+/// Makes the system call `number`.
+///
+/// # Safety
+/// The arguments must be valid for that system call.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the location of errno is always valid in a thread that libc knows; a vfork child runs
+    // with its parent's, which is suspended.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let saved = unsafe { errno.read() };
+    // SAFETY: the caller vouches for the arguments.
+    let ret = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    // SAFETY: as above.
+    let error = unsafe { errno.read() };
+    // SAFETY: as above.
+    unsafe { errno.write(saved) };
+    if ret == -1 {
+        return Err(Errno::from_raw_os_error(error));
+    }
+    result(ret as isize)
+}

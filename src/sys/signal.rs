@@ -1,0 +1,107 @@
+//! Signal masks, dispositions and the set-up timer.
+
+use super::raw::syscall;
+use rustix::io::Errno;
+
+/// The kernel's signal set: bit n-1 is signal n.
+pub(crate) type SigSet = u64;
+
+/// The highest signal number.
+pub(crate) const SIGNALS: u32 = 64;
+
+const SET_SIZE: usize = size_of::<SigSet>();
+
+/// `rt_sigprocmask(SIG_SETMASK)`; returns the mask that was in force.
+pub(crate) fn set_mask(mask: SigSet) -> Result<SigSet, Errno> {
+    let mut old: SigSet = 0;
+    let args = [
+        libc::SIG_SETMASK.unsigned_abs() as usize,
+        core::ptr::from_ref(&mask) as usize,
+        core::ptr::from_mut(&mut old) as usize,
+        SET_SIZE,
+        0,
+        0,
+    ];
+    // SAFETY: both sets live on this stack and have the kernel's size.
+    unsafe { syscall(libc::SYS_rt_sigprocmask, args) }.map(|_| old)
+}
+
+/// The kernel's `struct sigaction`, whose tail differs between architectures but is zero here.
+#[repr(C)]
+#[derive(Default)]
+struct KernelSigaction {
+    handler: usize,
+    flags: usize,
+    tail: [usize; 4],
+}
+
+fn sigaction(
+    signal: u32,
+    new: Option<&KernelSigaction>,
+    old: Option<&mut KernelSigaction>,
+) -> Result<(), Errno> {
+    let args = [
+        signal as usize,
+        new.map_or(0, |new| core::ptr::from_ref(new) as usize),
+        old.map_or(0, |old| core::ptr::from_mut(old) as usize),
+        SET_SIZE,
+        0,
+        0,
+    ];
+    // SAFETY: the structures are at least as large as the kernel's on every architecture.
+    unsafe { syscall(libc::SYS_rt_sigaction, args) }.map(drop)
+}
+
+/// Gives a signal its default action.
+pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
+    sigaction(signal, Some(&KernelSigaction::default()), None)
+}
+
+/// The signals that this process ignores, as a set.
+pub(crate) fn ignored() -> SigSet {
+    (1..=SIGNALS)
+        .filter(|&signal| {
+            let mut action = KernelSigaction::default();
+            sigaction(signal, None, Some(&mut action)).is_ok() && action.handler == libc::SIG_IGN
+        })
+        .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// Arms a timer that kills this process unless it execs within `seconds`: timers end at exec.
+pub(crate) fn kill_unless_exec(seconds: u64, nanoseconds: u32) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Sigevent {
+        value: usize,
+        signo: i32,
+        notify: i32,
+        pad: [usize; 6],
+    }
+    let event = Sigevent {
+        value: 0,
+        signo: libc::SIGKILL,
+        notify: libc::SIGEV_SIGNAL,
+        pad: [0; 6],
+    };
+    let mut timer: i32 = 0;
+    let args = [
+        libc::CLOCK_MONOTONIC.unsigned_abs() as usize,
+        core::ptr::from_ref(&event) as usize,
+        core::ptr::from_mut(&mut timer) as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the event has the kernel's size of 64 bytes; the timer id is an int.
+    unsafe { syscall(libc::SYS_timer_create, args) }?;
+    let when: [u64; 4] = [0, 0, seconds, u64::from(nanoseconds)];
+    let args = [
+        timer.unsigned_abs() as usize,
+        0,
+        when.as_ptr() as usize,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: two 64-bit timespecs, as this system call takes on 64-bit architectures.
+    unsafe { syscall(libc::SYS_timer_settime, args) }.map(drop)
+}
