@@ -42,7 +42,7 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Option<Arguments> {
         }
     }
     parsed.command.extend(args);
-    (!parsed.command.is_empty()).then_some(parsed)
+    Some(parsed)
 }
 
 /// The host's programs, libraries and the configuration that they need, and nothing else.
@@ -70,7 +70,11 @@ fn host_programs(mut sandbox: Sandbox) -> Sandbox {
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = parse(std::env::args_os().skip(1)) else {
+    let arguments = parse(std::env::args_os().skip(1));
+    let Some((arguments, (program, args))) = arguments
+        .as_ref()
+        .and_then(|arguments| Some((arguments, arguments.command.split_first()?)))
+    else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
@@ -82,7 +86,6 @@ fn main() -> ExitCode {
         Some(dir) => sandbox.rootfs(Rootfs::dir(dir)),
         None => host_programs(sandbox),
     };
-    let (program, args) = arguments.command.split_first().expect("checked by parse");
     let command = sandbox
         .proc("/proc")
         .dev("/dev")

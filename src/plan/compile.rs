@@ -417,13 +417,13 @@ impl Compiler<'_> {
     /// the caller's, which changes the dumpable flag of the memory that they share.
     fn process_attributes(&mut self, maps: Option<&Maps>) -> Result<bool> {
         let command = self.command;
-        if let Some(mask) = command.umask {
-            if mask > 0o777 {
-                return Err(Error::invalid(
-                    "umask",
-                    format!("{mask:o} is more than 777"),
-                ));
-            }
+        if let Some(mask) = command.umask
+            && mask > 0o777
+        {
+            return Err(Error::invalid(
+                "umask",
+                format!("{mask:o} is more than 777"),
+            ));
         }
         let builds = self
             .ops

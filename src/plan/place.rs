@@ -119,7 +119,7 @@ mod tests {
             let error = Place::new(Path::new(path), Links::Follow).expect_err("refused");
             assert!(error.contains(word), "{error}");
         }
-        let long = format!("/{}", "x/".repeat(2048));
+        let long = format!("/{}", "x/".repeat(2049));
         assert!(Place::new(Path::new(&long), Links::Follow).is_err());
     }
 }

@@ -40,10 +40,8 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
             });
             match spawned {
                 Ok((child, pidfd)) => {
-                    if let Err(returned) = sender.send(Ok(child)) {
-                        if let Ok(child) = returned.0 {
-                            parent::discard(child);
-                        }
+                    if let Err(mpsc::SendError(Ok(child))) = sender.send(Ok(child)) {
+                        parent::discard(child);
                     }
                     outlive(&pidfd);
                 }

@@ -37,10 +37,10 @@ impl Arena {
 
     /// Gives the arena back to the pool.
     pub(crate) fn put(self) {
-        if let Ok(mut pool) = POOL.lock() {
-            if pool.len() < KEPT {
-                pool.push(self);
-            }
+        if let Ok(mut pool) = POOL.lock()
+            && pool.len() < KEPT
+        {
+            pool.push(self);
         }
     }
 

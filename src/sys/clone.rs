@@ -103,7 +103,7 @@ pub(crate) const CLONE_NEWTIME: u64 = 0x80;
 
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
-    let ret: isize;
+    let ret: libc::c_long;
     // SAFETY: in the parent only rax, rcx and r11 change. The child starts on a stack of its own,
     // aligned as a call wants it, and never leaves `entry`.
     unsafe {
@@ -117,7 +117,7 @@ unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> R
             "call r8",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => ret,
+            inlateout("rax") libc::SYS_clone3 => ret,
             in("rdi") core::ptr::from_ref(args),
             in("rsi") size_of::<CloneArgs>(),
             in("r8") entry,
@@ -131,7 +131,7 @@ unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> R
 
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
-    let ret: isize;
+    let ret: libc::c_long;
     // SAFETY: in the parent only x0 changes. The child starts on a stack of its own, aligned as a
     // call wants it, and never leaves `entry`.
     unsafe {

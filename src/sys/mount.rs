@@ -1,9 +1,9 @@
 //! The mount system calls that rustix lacks.
 
-use super::raw::syscall;
+use super::raw::{fd_arg, syscall};
 use core::ffi::CStr;
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// `struct mount_attr` of `mount_setattr(2)`.
 #[repr(C)]
@@ -23,7 +23,7 @@ pub(crate) fn mount_setattr(
     attr: &MountAttr,
 ) -> Result<(), Errno> {
     let args = [
-        dir.as_raw_fd() as usize,
+        fd_arg(dir),
         path.as_ptr() as usize,
         flags as usize,
         core::ptr::from_ref(attr) as usize,

@@ -1,8 +1,10 @@
 //! The one thing a child does to its network: bring the loopback interface up.
 
-use super::raw::syscall;
+use super::raw::{fd_arg, syscall};
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+const SIOCSIFFLAGS: usize = 0x8914;
 
 /// Sets `IFF_UP` on `lo` by `ioctl(SIOCSIFFLAGS)` on any socket of the namespace.
 pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -24,8 +26,8 @@ pub(crate) fn loopback_up(socket: BorrowedFd<'_>) -> Result<(), Errno> {
         pad: [0; 22],
     };
     let args = [
-        socket.as_raw_fd() as usize,
-        libc::SIOCSIFFLAGS as usize,
+        fd_arg(socket),
+        SIOCSIFFLAGS,
         core::ptr::from_ref(&request) as usize,
         0,
         0,

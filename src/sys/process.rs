@@ -1,8 +1,8 @@
 //! Processes: waiting, and the few attributes that rustix does not set per thread.
 
-use super::raw::syscall;
+use super::raw::{fd_arg, syscall};
 use rustix::io::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// How a child ended, and what it used.
 #[derive(Clone, Copy)]
@@ -28,7 +28,7 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
     let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
     let (kind, id) = match target {
         Target::Pid(pid) => (libc::P_PID, pid as usize),
-        Target::Pidfd(fd) => (libc::P_PIDFD, fd.as_raw_fd() as usize),
+        Target::Pidfd(fd) => (libc::P_PIDFD, fd_arg(fd)),
     };
     let options = libc::WEXITED | libc::__WALL | if block { 0 } else { libc::WNOHANG };
     let args = [
@@ -48,7 +48,9 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
         }
     }
     // SAFETY: waitid fills in the variant of the union with pid and status, or leaves zeroes.
-    let (pid, value) = unsafe { (info.si_pid(), info.si_status()) };
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let value = unsafe { info.si_status() };
     if pid == 0 {
         return Ok(None);
     }
@@ -126,7 +128,7 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Err
     let Ok(signal) = usize::try_from(signal) else {
         return Err(Errno::INVAL);
     };
-    let args = [pidfd.as_raw_fd() as usize, signal, 0, 0, 0, 0];
+    let args = [fd_arg(pidfd), signal, 0, 0, 0, 0];
     // SAFETY: the only pointer, siginfo, is null.
     unsafe { syscall(libc::SYS_pidfd_send_signal, args) }.map(drop)
 }

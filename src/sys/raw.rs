@@ -1,6 +1,7 @@
 //! The system call instruction itself.
 
 use rustix::io::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Turns the kernel's return value into a result.
 #[expect(
@@ -8,12 +9,17 @@ use rustix::io::Errno;
     clippy::cast_sign_loss,
     reason = "error returns are in -4095..0, everything else is the unsigned result"
 )]
-pub(crate) const fn result(ret: isize) -> Result<usize, Errno> {
+pub(crate) const fn result(ret: libc::c_long) -> Result<usize, Errno> {
     if ret < 0 && ret >= -4095 {
         Err(Errno::from_raw_os_error(-ret as i32))
     } else {
         Ok(ret as usize)
     }
+}
+
+/// A descriptor as an argument; `AT_FDCWD` is negative.
+pub(crate) fn fd_arg(fd: BorrowedFd<'_>) -> usize {
+    fd.as_raw_fd().cast_unsigned() as usize
 }
 
 /// Makes the system call `number`.
@@ -22,13 +28,13 @@ pub(crate) const fn result(ret: isize) -> Result<usize, Errno> {
 /// The arguments must be valid for that system call.
 #[cfg(target_arch = "x86_64")]
 pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
-    let ret: isize;
+    let ret: libc::c_long;
     let [a, b, c, d, e, f] = args;
     // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
     unsafe {
         core::arch::asm!(
             "syscall",
-            inlateout("rax") number as isize => ret,
+            inlateout("rax") number => ret,
             in("rdi") a,
             in("rsi") b,
             in("rdx") c,
@@ -49,14 +55,14 @@ pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<u
 /// The arguments must be valid for that system call.
 #[cfg(target_arch = "aarch64")]
 pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
-    let ret: isize;
+    let ret: libc::c_long;
     let [a, b, c, d, e, f] = args;
     // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
     unsafe {
         core::arch::asm!(
             "svc 0",
             in("x8") number,
-            inlateout("x0") a => ret,
+            inlateout("x0") a as libc::c_long => ret,
             in("x1") b,
             in("x2") c,
             in("x3") d,
@@ -89,5 +95,5 @@ pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<u
     if ret == -1 {
         return Err(Errno::from_raw_os_error(error));
     }
-    result(ret as isize)
+    result(ret)
 }
