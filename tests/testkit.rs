@@ -8,3 +8,10 @@ mod isolation;
 mod leaks;
 #[path = "testkit/needs.rs"]
 mod needs;
+#[path = "testkit/switches.rs"]
+mod switches;
+
+use common::alloc::ParentOnly;
+
+#[global_allocator]
+static ALLOC: ParentOnly = ParentOnly;

@@ -6,6 +6,7 @@
 //! - [`require`]: what the machine can do, found by trying; what is missing skips the test.
 //! - [`leaks`]: the state of a process, before and after.
 //! - [`seccomp`]: system calls switched off.
+//! - [`alloc`]: an allocator that ends any process but the one that armed it.
 //! - [`probe`]: readers of /proc.
 
 #![allow(
@@ -29,6 +30,7 @@ macro_rules! test_name {
 }
 pub(crate) use test_name;
 
+pub(crate) mod alloc;
 pub(crate) mod isolated;
 pub(crate) mod leaks;
 pub(crate) mod probe;
