@@ -2,6 +2,8 @@
 
 mod common;
 
+#[path = "testkit/faults.rs"]
+mod faults;
 #[path = "testkit/isolation.rs"]
 mod isolation;
 #[path = "testkit/leaks.rs"]

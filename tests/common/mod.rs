@@ -5,6 +5,7 @@
 //! - [`isolated`]: a test body in a process of its own, as the caller or as an unprivileged user.
 //! - [`require`]: what the machine can do, found by trying; what is missing skips the test.
 //! - [`leaks`]: the state of a process, before and after.
+//! - [`faults`]: makes the k-th system call of a process tree fail, from outside.
 //! - [`seccomp`]: system calls switched off.
 //! - [`alloc`]: an allocator that ends any process but the one that armed it.
 //! - [`probe`]: readers of /proc.
@@ -31,6 +32,7 @@ macro_rules! test_name {
 pub(crate) use test_name;
 
 pub(crate) mod alloc;
+pub(crate) mod faults;
 pub(crate) mod isolated;
 pub(crate) mod leaks;
 pub(crate) mod probe;
