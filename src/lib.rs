@@ -1,1 +1,4 @@
 //! Linux namespaces as a library.
+
+pub mod mount;
+mod sys;

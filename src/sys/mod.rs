@@ -1,0 +1,4 @@
+//! The system calls that need unsafe code, one function each.
+
+pub(crate) mod mount_attr;
+pub(crate) mod statmount;
