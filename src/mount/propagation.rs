@@ -48,7 +48,7 @@ pub enum Propagation {
 }
 
 impl Propagation {
-    fn steps(self) -> &'static [MountPropagationFlags] {
+    pub(crate) fn steps(self) -> &'static [MountPropagationFlags] {
         const SLAVE: MountPropagationFlags = MountPropagationFlags::DOWNSTREAM;
         match self {
             Self::Shared => &[MountPropagationFlags::SHARED],

@@ -8,6 +8,7 @@ mod maps;
 mod parent;
 mod record;
 mod root;
+mod trees;
 
 use crate::error::Result;
 use crate::plan::Compiled;

@@ -2,10 +2,11 @@
 
 use super::child::{Context, Placement, run};
 use super::dumpable::Hold;
-use super::maps;
 use super::record::{Note, Progress, Record};
+use super::{maps, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::op::Action;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -44,7 +45,8 @@ pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
     let streams = Streams::open(plan)?;
     let mut arena = Arena::take()
         .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
-    let made = make(plan, &streams, &mut arena);
+    let trees = trees::copies(plan);
+    let made = trees.and_then(|trees| make(plan, &streams, &trees, &mut arena));
     arena.put();
     let (pid, pidfd) = made?;
     Ok(Child::new(pid, pidfd, streams.ours, plan.kill_on_drop))
@@ -167,18 +169,25 @@ struct Outcome {
     took: std::time::Duration,
 }
 
-fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
+fn make(
+    plan: &Compiled,
+    streams: &Streams,
+    trees: &[OwnedFd],
+    arena: &mut Arena,
+) -> Result<(u32, OwnedFd)> {
     let placements = streams.placements(plan);
     let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
     kept.sort_unstable();
-    let joins = plan.ops.iter().find_map(|op| match &op.action {
-        crate::plan::op::Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
+    let used = plan.ops.iter().filter_map(|op| match &op.action {
+        Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
+        Action::FileFrom { from, .. } => Some(from.as_raw_fd()),
         _ => None,
     });
     let highest = placements
         .iter()
         .map(|placement| placement.source)
-        .chain(joins)
+        .chain(used)
+        .chain(trees.iter().map(AsRawFd::as_raw_fd))
         .fold(2, RawFd::max);
     let stack = arena.stack();
     let record: &Record = arena.shared();
@@ -192,6 +201,7 @@ fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, O
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
         parent: std::process::id(),
+        trees,
         stack,
     };
     let outcome = {
