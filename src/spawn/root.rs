@@ -17,7 +17,10 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use way::{Mount, Way, is_dir};
+use way::{Mount, Way, is_dir, mount_id};
+
+/// How many mounts may lie over the caller's root.
+const MAX_STACKED: usize = 64;
 
 /// What a mount operation needs beside the operation.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +137,8 @@ fn fill(way: Way<'_>, root: &OwnedFd, action: &Action) -> Result<(), Fail> {
     }
 }
 
-/// Leaves nothing of the old root: it is stacked on the new one, then detached with all its mounts.
+/// Leaves nothing of the old root: it is stacked on the new one, then detached with all its mounts, and
+/// so is whatever lay over it: unmounting takes what is on top.
 fn pivot(state: &mut State) -> Result<(), Fail> {
     let root = state
         .root
@@ -142,9 +146,17 @@ fn pivot(state: &mut State) -> Result<(), Fail> {
         .ok_or(Fail::new(Call::PivotRoot, Errno::BADF))?;
     rustix::process::fchdir(&root).named(Call::Fchdir)?;
     rustix::process::pivot_root(c".", c".").named(Call::PivotRoot)?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).named(Call::Umount)?;
-    state.stage = None;
-    rustix::process::chdir(c"/").named(Call::Chdir)
+    let wanted = mount_id(&root)?;
+    for _ in 0..MAX_STACKED {
+        rustix::mount::unmount(c".", UnmountFlags::DETACH).named(Call::Umount)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = rustix::fs::openat(CWD, c"/..", flags, Mode::empty()).named(Call::Openat)?;
+        if mount_id(&top)? == wanted {
+            state.stage = None;
+            return rustix::process::chdir(c"/").named(Call::Chdir);
+        }
+    }
+    Err(Fail::new(Call::Umount, Errno::BUSY))
 }
 
 /// The new root lies over the old one already, which stays below it.

@@ -4,10 +4,10 @@
 //! the tree is looked up in mountinfo, with its flags. What that file says decides: it is read until
 //! every mount of the tree has what was asked for.
 
-use super::way::FdPath;
+use super::way::{FdPath, mount_id};
 use crate::spawn::record::{Call, Fail, Named, Note};
 use core::ffi::CStr;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -92,17 +92,6 @@ fn remount(top: BorrowedFd<'_>, mount: &Mount<'_>, attributes: u64) -> Result<()
     }
     let flags = MountFlags::BIND | flags(mount.attributes | attributes);
     rustix::mount::mount_remount(FdPath::of(&root).as_c_str(), flags, c"").named(Call::Mount)
-}
-
-/// The id of the mount that a descriptor is on. The kernel adds it to whatever is asked for, and asked
-/// for nothing, no file system refuses.
-fn mount_id(fd: &OwnedFd) -> Result<u64, Fail> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::empty()).named(Call::Statx)?;
-    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(Fail::new(Call::Statx, Errno::OPNOTSUPP));
-    }
-    Ok(stat.stx_mnt_id)
 }
 
 /// One mount of the tree.

@@ -9,7 +9,7 @@ use crate::plan::op::{FileSystem, Source};
 use crate::spawn::record::{Call, Fail, Named, Note, Record};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use core::ffi::CStr;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -126,8 +126,16 @@ impl Stage {
     /// Mounts a new file system of directories.
     pub(super) fn mount(&self, kind: &CStr, flags: MountFlags, data: &CStr) -> Result<Mount, Fail> {
         let at = FdPath::of(&self.dir);
-        rustix::mount::mount(c"none", at.as_c_str(), kind, flags, data).named(Call::Mount)?;
-        self.staged(STAGE_DIR)
+        // Here "read-only" would be said of the file system, not of the mount.
+        let first = flags.difference(MountFlags::RDONLY);
+        rustix::mount::mount(c"none", at.as_c_str(), kind, first, data).named(Call::Mount)?;
+        let mount = self.staged(STAGE_DIR)?;
+        if flags != first {
+            let root = FdPath::of(&mount.fd);
+            rustix::mount::mount_remount(root.as_c_str(), MountFlags::BIND | flags, c"")
+                .named(Call::Mount)?;
+        }
+        Ok(mount)
     }
 
     fn bind(&self, source: &OwnedFd) -> Result<Mount, Fail> {
@@ -410,6 +418,17 @@ fn check_device(node: &OwnedFd, number: (u32, u32)) -> Result<(), Fail> {
 pub(super) fn is_dir(fd: &OwnedFd) -> Result<bool, Fail> {
     let stat = rustix::fs::fstat(fd).named(Call::Fstat)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// The id of the mount that a descriptor is on. The kernel adds it to whatever is asked for, and asked
+/// for nothing, no file system refuses.
+pub(super) fn mount_id(fd: &OwnedFd) -> Result<u64, Fail> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::empty()).named(Call::Statx)?;
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Fail::new(Call::Statx, Errno::OPNOTSUPP));
+    }
+    Ok(stat.stx_mnt_id)
 }
 
 #[cfg(test)]
