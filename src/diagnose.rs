@@ -242,6 +242,12 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::BUSY => {
             "the upper or the work directory is in use by another overlay"
         }
+        Step::Tmpfs | Step::Proc | Step::Devpts | Step::Root
+            if call == Call::Mount && errno == Errno::INVAL =>
+        {
+            "the kernel refused an option, see dmesg"
+        }
+        Step::Remount if errno == Errno::NOENT => "there is nothing at this path inside",
         Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
         Step::Exec if errno == Errno::NOENT => {
             return Some(match plan.program.candidates.as_slice() {

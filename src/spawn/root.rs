@@ -6,7 +6,7 @@ mod place;
 mod remount;
 mod way;
 
-pub(super) use way::Stage;
+pub(super) use way::{Stage, make_private};
 
 use super::child::{Context, State, write_all};
 use super::record::{Call, Fail, Named, Note, Record};
@@ -28,6 +28,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) record: &'a Record,
     /// Copies of trees of the caller's, made for this spawn.
     pub(crate) trees: &'a [OwnedFd],
+    /// The tree stays detached.
+    pub(crate) detached: bool,
 }
 
 impl<'a> From<&'a Context<'_>> for Surroundings<'a> {
@@ -35,6 +37,7 @@ impl<'a> From<&'a Context<'_>> for Surroundings<'a> {
         Self {
             record: context.record,
             trees: context.trees,
+            detached: false,
         }
     }
 }
@@ -60,6 +63,7 @@ pub(super) fn perform(
         stage: state.stage.as_ref(),
         record: around.record,
         trees: around.trees,
+        detached: around.detached,
     };
     if let Some(root) = new_root(way, action)? {
         state.root = Some(root);
@@ -182,7 +186,11 @@ fn bind(way: Way<'_>, root: BorrowedFd<'_>, bind: &Bind) -> Result<(), Fail> {
     let at = if is_dir(&tree.fd)? {
         directory(root, &bind.at, DIR_MODE)?
     } else {
-        file(root, &bind.at)?
+        let at = file(root, &bind.at)?;
+        if is_dir(&at)? {
+            return Err(Fail::new(Call::Openat2, Errno::NOTDIR));
+        }
+        at
     };
     way.attach_at(&tree, &at)
 }

@@ -1,9 +1,11 @@
 //! Mounts that root inside cannot change.
 
-use ringfence::{IdMap, MountLock, Rootfs, Sandbox};
+use ringfence::mount::{Recursion, Tree};
+use ringfence::{IdMap, MountLock, Overlay, Rootfs, Sandbox};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use tempfile::TempDir;
 
-use crate::common::{isolated_as_both, require};
+use crate::common::{isolated_as_both, probe, require};
 use crate::inside::{in_tmpfs, namespaces, programs, sh, try_sh};
 
 const ATTEMPTS: &str = "
@@ -127,18 +129,68 @@ fn nothing_of_a_template_is_shared_that_could_be_written_to() {
             said.starts_with("hello\n/dev/shm:\n\n/tmp:\nbelow\n1\n"),
             "{said}"
         );
-        // The mounts are those of a sandbox without a template.
-        let table = |sandbox: &Sandbox| {
+    });
+}
+
+/// The mounts inside are those of a sandbox without a template.
+#[test]
+fn a_template_gives_the_same_mounts() {
+    isolated_as_both(|| {
+        require!(root, new_proc, kernel(6, 15));
+        let dir = TempDir::new().unwrap();
+        let fresh = programs(namespaces().rootfs(Rootfs::tmpfs().read_only()))
+            .bind_ro(dir.path(), "/ro")
+            .proc("/proc")
+            .dev("/dev")
+            .tmpfs("/tmp")
+            .mask("/proc/version");
+        // Only the file system of the root itself is read-only as well.
+        let script =
+            "cut -d' ' -f4- /proc/self/mountinfo | sed 's/tmpfs none ro,/tmpfs none rw,/' | sort";
+        assert_eq!(sh(&fresh.clone().template(), script), sh(&fresh, script));
+    });
+}
+
+/// In the caller's namespace the sources are shared: what is mounted inside must not show there.
+#[test]
+fn a_template_has_no_peers_outside() {
+    isolated_as_both(|| {
+        require!(root, new_proc, kernel(6, 15));
+        let all = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+        mount_change("/", all).unwrap();
+        let dir = TempDir::new().unwrap();
+        for name in ["root", "lower", "root/at", "upper", "work"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let tree = Tree::clone_of(dir.path(), Recursion::Tree).unwrap();
+        let before = probe::mountinfo("self").unwrap();
+        let overlay = Overlay::new(dir.path().join("root")).lower(dir.path().join("lower"));
+        for root in [
+            Rootfs::dir(dir.path().join("root")),
+            Rootfs::tmpfs().read_only(),
+            Rootfs::overlay(
+                overlay
+                    .clone()
+                    .upper(dir.path().join("upper"), dir.path().join("work")),
+            ),
+        ] {
+            let sandbox = programs(Sandbox::new().mount().pid().rootfs(root).template())
+                .bind(dir.path(), "/at")
+                .overlay("/o", overlay.clone())
+                .proc("/proc");
             let said = sh(
-                sandbox,
-                "cut -d' ' -f4- /proc/self/mountinfo | sed 's/ - tmpfs none ro,/ - tmpfs none rw,/' | sort",
+                &sandbox,
+                "ls -d /o/at; grep -E 'shared:|master:' /proc/self/mountinfo || true
+                 mount -t tmpfs none /at; mount -t tmpfs none /usr",
             );
-            said
-        };
-        let mut fresh = sandbox.clone();
-        fresh = programs(namespaces().rootfs(Rootfs::tmpfs().read_only()));
-        drop(fresh);
-        let _ = table;
+            assert_eq!(said, "/o/at\n");
+        }
+        let sandbox = in_tmpfs().bind_tree(tree, "/at");
+        assert_eq!(
+            sh(&sandbox, "ls /at; mount -t tmpfs none /at/lower"),
+            "lower\nroot\nupper\nwork\n"
+        );
+        assert_eq!(probe::mountinfo("self").unwrap(), before);
     });
 }
 

@@ -12,7 +12,8 @@ use core::ffi::CStr;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,22 +25,27 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RECURSIVE: u32 = OpenTreeFlags::AT_RECURSIVE.bits();
 
 /// The path of a descriptor, from `/proc/self`: the stage makes that the working directory.
-pub(super) struct FdPath([u8; 16]);
+pub(super) struct FdPath([u8; 32]);
 
 impl FdPath {
     pub(super) fn of(fd: impl AsFd) -> Self {
-        let mut path = [0; 16];
-        for (slot, byte) in path.iter_mut().zip(b"fd/") {
+        Self::new(b"fd/", fd.as_fd())
+    }
+
+    /// The path from the root, where the stage is not.
+    pub(super) fn absolute(fd: impl AsFd) -> Self {
+        Self::new(b"/proc/self/fd/", fd.as_fd())
+    }
+
+    fn new(prefix: &[u8], fd: BorrowedFd<'_>) -> Self {
+        let mut path = [0; 32];
+        for (slot, byte) in path.iter_mut().zip(prefix) {
             *slot = *byte;
         }
-        let mut number = fd.as_fd().as_raw_fd().unsigned_abs();
-        let digits = number.checked_ilog10().unwrap_or(0).wrapping_add(1);
-        let digits = usize::try_from(digits).unwrap_or(1);
-        for slot in path.iter_mut().skip(3).take(digits).rev() {
-            *slot = b"0123456789"
-                .get((number % 10) as usize)
-                .copied()
-                .unwrap_or(b'0');
+        let mut number = fd.as_raw_fd().unsigned_abs();
+        let digits = number.checked_ilog10().unwrap_or(0).wrapping_add(1) as usize;
+        for slot in path.iter_mut().skip(prefix.len()).take(digits).rev() {
+            *slot = b'0'.wrapping_add((number % 10).to_le_bytes()[0]);
             number /= 10;
         }
         Self(path)
@@ -165,6 +171,8 @@ pub(super) struct Way<'a> {
     pub(super) record: &'a Record,
     /// Copies of trees of the caller's, made for this spawn.
     pub(super) trees: &'a [OwnedFd],
+    /// The tree stays detached, in the caller's mount namespace (Linux 6.15).
+    pub(super) detached: bool,
 }
 
 impl Way<'_> {
@@ -178,29 +186,58 @@ impl Way<'_> {
             let flags = remount::flags(u64::from(wanted.attributes.bits()));
             return stage.mount(wanted.kind, flags, &wanted.data);
         }
-        let context =
-            rustix::mount::fsopen(wanted.kind, FsOpenFlags::FSOPEN_CLOEXEC).named(Call::Fsopen)?;
-        self.configure(&context, wanted).inspect_err(|_| {
-            let mut text = [0; 200];
-            if let Ok(length) = rustix::io::read(&context, &mut text[..]) {
-                self.record.set_text(text.get(..length).unwrap_or(&[]));
+        let context = self.open(wanted.kind)?;
+        for (key, value) in &wanted.options {
+            match value {
+                Some(value) => {
+                    let set = rustix::mount::fsconfig_set_string(&context, *key, value.as_c_str());
+                    self.configured(&context, set)?;
+                }
+                None => self.set_flag(&context, key)?,
             }
-        })?;
+        }
+        self.finish(&context, wanted.attributes)
+    }
+
+    pub(super) fn open(&self, kind: &CStr) -> Result<OwnedFd, Fail> {
+        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).named(Call::Fsopen)
+    }
+
+    pub(super) fn set_flag(&self, context: &OwnedFd, key: &CStr) -> Result<(), Fail> {
+        self.configured(context, rustix::mount::fsconfig_set_flag(context, key))
+    }
+
+    pub(super) fn set_layer(
+        &self,
+        context: &OwnedFd,
+        key: &CStr,
+        layer: &OwnedFd,
+    ) -> Result<(), Fail> {
+        let value = FdPath::absolute(layer);
+        let set = rustix::mount::fsconfig_set_string(context, key, value.as_c_str());
+        self.configured(context, set)
+    }
+
+    pub(super) fn finish(
+        &self,
+        context: &OwnedFd,
+        attributes: MountAttrFlags,
+    ) -> Result<Mount, Fail> {
+        self.configured(context, rustix::mount::fsconfig_create(context))?;
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-        let fd = rustix::mount::fsmount(&context, flags, wanted.attributes).named(Call::Fsmount)?;
+        let fd = rustix::mount::fsmount(context, flags, attributes).named(Call::Fsmount)?;
         Ok(Mount { fd, staged: None })
     }
 
-    fn configure(&self, context: &OwnedFd, wanted: &FileSystem) -> Result<(), Fail> {
-        let says = |errno| Fail::new(Call::Fsconfig, errno).noted(Note::KernelSays);
-        for (key, value) in &wanted.options {
-            match value {
-                Some(value) => rustix::mount::fsconfig_set_string(context, *key, value.as_c_str()),
-                None => rustix::mount::fsconfig_set_flag(context, *key),
+    /// Keeps what the kernel says of a failure.
+    fn configured(&self, context: &OwnedFd, done: Result<(), Errno>) -> Result<(), Fail> {
+        done.map_err(|errno| {
+            let mut text = [0; 200];
+            if let Ok(length) = rustix::io::read(context, &mut text[..]) {
+                self.record.set_text(text.get(..length).unwrap_or(&[]));
             }
-            .map_err(says)?;
-        }
-        rustix::mount::fsconfig_create(context).map_err(says)
+            Fail::new(Call::Fsconfig, errno).noted(Note::KernelSays)
+        })
     }
 
     /// A copy of what is mounted at the source and below it. `None` if the source is missing.
@@ -229,7 +266,11 @@ impl Way<'_> {
         let Some(stage) = self.classic() else {
             return match clone_tree(CWD, path, OpenTreeFlags::empty()) {
                 Err(Errno::NOENT) => Ok(None),
-                copied => copied.named(Call::OpenTree).map(Some),
+                copied => {
+                    let mount = copied.named(Call::OpenTree)?;
+                    self.separate(&mount)?;
+                    Ok(Some(mount))
+                }
             };
         };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -245,8 +286,20 @@ impl Way<'_> {
             Some(stage) => stage.bind(source),
             None => {
                 let flags = OpenTreeFlags::AT_EMPTY_PATH;
-                clone_tree(source.as_fd(), c"", flags).named(Call::OpenTree)
+                let mount = clone_tree(source.as_fd(), c"", flags).named(Call::OpenTree)?;
+                self.separate(&mount)?;
+                Ok(mount)
             }
+        }
+    }
+
+    /// In the caller's namespace a copy is a peer of what it was made of: what is mounted below it would
+    /// show there.
+    fn separate(&self, mount: &Mount) -> Result<(), Fail> {
+        if self.detached {
+            make_private(mount.fd.as_fd()).named(Call::MountSetattr)
+        } else {
+            Ok(())
         }
     }
 
@@ -330,6 +383,9 @@ impl Way<'_> {
 
     /// Attaches a mount over the root that paths begin at, where they do not lead to it.
     pub(super) fn attach_over_root(&self, mount: &Mount) -> Result<(), Fail> {
+        if self.detached {
+            return Ok(());
+        }
         if self.classic().is_some() && mount.staged.is_some() {
             return rustix::mount::mount_move(FdPath::of(&mount.fd).as_c_str(), c"/")
                 .named(Call::Mount);
@@ -377,6 +433,15 @@ impl Way<'_> {
         check_device(&fd, number)?;
         Ok(Mount { fd, staged: None })
     }
+}
+
+/// Cuts a tree off from its peers and masters, in its whole depth.
+pub(in crate::spawn) fn make_private(tree: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attr = MountAttr {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    mount_setattr(tree, c"", AtFlags::EMPTY_PATH.bits() | RECURSIVE, &attr)
 }
 
 fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<Mount, Errno> {
