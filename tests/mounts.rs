@@ -1,5 +1,7 @@
 //! What a sandbox mounts, seen from inside: by the newer calls, and by mount(2) where they are missing.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails by a panic")]
+
 mod common;
 
 #[path = "mounts/entries.rs"]

@@ -1,7 +1,7 @@
 //! The entries of a root, one by one.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -122,7 +122,7 @@ fn a_file_has_the_contents_of_a_descriptor() {
             let said = sh(&sandbox, "stat -c '%a %s' /etc/made; uniq /etc/made");
             assert_eq!(said, "640 100000\nline\n");
         }
-        assert_eq!(file.seek(SeekFrom::Current(0)).unwrap(), position);
+        assert_eq!(file.stream_position().unwrap(), position);
     });
 }
 

@@ -1,4 +1,5 @@
 //! A sandbox that a shell runs in, and what that shell sees.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::path::Path;
 use std::process::Output;
