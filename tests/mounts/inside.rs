@@ -53,12 +53,16 @@ pub(crate) fn sh(sandbox: &Sandbox, script: &str) -> String {
     out
 }
 
+/// `! command` is no failure to a shell that ends at failures, so what must fail is run by this.
+const PRELUDE: &str = r#"refused() { if "$@" 2>/dev/null; then echo "not refused: $*"; fi; }
+"#;
+
 pub(crate) fn try_sh(sandbox: &Sandbox, script: &str) -> ringfence::Result<Output> {
     sandbox
         .clone()
         .command("/bin/sh")
         .env("LC_ALL", "C")
-        .args(["-euc", script])
+        .args(["-euc", &format!("{PRELUDE}{script}")])
         .output()
 }
 

@@ -25,7 +25,7 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RECURSIVE: u32 = OpenTreeFlags::AT_RECURSIVE.bits();
 
 /// The path of a descriptor, from `/proc/self`: the stage makes that the working directory.
-pub(super) struct FdPath([u8; 32]);
+pub(super) struct FdPath([u8; 40]);
 
 impl FdPath {
     pub(super) fn of(fd: impl AsFd) -> Self {
@@ -37,8 +37,19 @@ impl FdPath {
         Self::new(b"/proc/self/fd/", fd.as_fd())
     }
 
+    /// The path of something in a directory.
+    fn below(fd: impl AsFd, name: &CStr) -> Self {
+        let mut path = Self::of(fd);
+        let length = path.as_c_str().count_bytes();
+        let rest = path.0.iter_mut().skip(length);
+        for (slot, byte) in rest.zip([b'/'].iter().chain(name.to_bytes())) {
+            *slot = *byte;
+        }
+        path
+    }
+
     fn new(prefix: &[u8], fd: BorrowedFd<'_>) -> Self {
-        let mut path = [0; 32];
+        let mut path = [0; 40];
         for (slot, byte) in path.iter_mut().zip(prefix) {
             *slot = *byte;
         }
@@ -115,6 +126,7 @@ impl Stage {
         Ok(Mount {
             fd,
             staged: Some(name),
+            alone: false,
         })
     }
 
@@ -152,7 +164,24 @@ impl Stage {
         };
         let (from, at) = (FdPath::of(source), FdPath::of(at));
         rustix::mount::mount_bind_recursive(from.as_c_str(), at.as_c_str()).named(Call::Mount)?;
-        self.staged(name)
+        let alone = self.is_alone(name)?;
+        Ok(Mount {
+            alone,
+            ..self.staged(name)?
+        })
+    }
+
+    /// Whether nothing is mounted below what was just mounted on the stage. A first attempt to expire a
+    /// mount only marks it, and tells one that is in use from one that is not.
+    fn is_alone(&self, name: &CStr) -> Result<bool, Fail> {
+        let path = FdPath::below(&self.top, name);
+        let flags = UnmountFlags::EXPIRE | UnmountFlags::NOFOLLOW;
+        match rustix::mount::unmount(path.as_c_str(), flags) {
+            Err(Errno::AGAIN) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(Fail::new(Call::Umount, errno)),
+            Ok(()) => Err(Fail::new(Call::Umount, Errno::NOENT)),
+        }
     }
 }
 
@@ -162,6 +191,18 @@ pub(super) struct Mount {
     pub(super) fd: OwnedFd,
     /// The name on the stage, if it is there.
     staged: Option<&'static CStr>,
+    /// Nothing is mounted below it, as far as known.
+    alone: bool,
+}
+
+impl Mount {
+    const fn detached(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            staged: None,
+            alone: false,
+        }
+    }
 }
 
 /// How mounts are made in this spawn.
@@ -226,7 +267,7 @@ impl Way<'_> {
         self.configured(context, rustix::mount::fsconfig_create(context))?;
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         let fd = rustix::mount::fsmount(context, flags, attributes).named(Call::Fsmount)?;
-        Ok(Mount { fd, staged: None })
+        Ok(Mount::detached(fd))
     }
 
     /// Keeps what the kernel says of a failure.
@@ -309,7 +350,7 @@ impl Way<'_> {
             .get(index)
             .ok_or(Fail::new(Call::MoveMount, Errno::BADF))?;
         let fd = rustix::io::fcntl_dupfd_cloexec(tree, 0).named(Call::Fcntl)?;
-        Ok(Mount { fd, staged: None })
+        Ok(Mount::detached(fd))
     }
 
     /// Gives attributes to a mount that is not in its place yet, and to all mounts below it.
@@ -329,6 +370,13 @@ impl Way<'_> {
         if let (Some(stage), Some(name)) = (self.stage, mount.staged)
             && stage.classic
         {
+            if mount.alone {
+                return if below_only {
+                    Ok(())
+                } else {
+                    remount::top(&mount.fd, attributes)
+                };
+            }
             let (proc_self, top) = (stage.proc_self.as_fd(), stage.top.as_fd());
             return remount::tree(proc_self, top, name, attributes, below_only);
         }
@@ -366,19 +414,7 @@ impl Way<'_> {
         if self.classic().is_none() {
             return set(root.as_fd(), 0, libc::MOUNT_ATTR_RDONLY, 0);
         }
-        // The lower bits of statfs are those of mount(2), save the one for nosymfollow.
-        const SAME: u64 = 0xc0e;
-        const NOSYMFOLLOW: u64 = 0x2000;
-        let has = rustix::fs::fstatvfs(root)
-            .named(Call::Fstatfs)?
-            .f_flag
-            .bits();
-        let mut flags = MountFlags::BIND | MountFlags::RDONLY;
-        flags |= MountFlags::from_bits_retain(u32::try_from(has & SAME).unwrap_or(0));
-        if has & NOSYMFOLLOW != 0 {
-            flags |= MountFlags::NOSYMFOLLOW;
-        }
-        rustix::mount::mount_remount(FdPath::of(root).as_c_str(), flags, c"").named(Call::Mount)
+        remount::top(root, libc::MOUNT_ATTR_RDONLY)
     }
 
     /// Attaches a mount over the root that paths begin at, where they do not lead to it.
@@ -431,7 +467,7 @@ impl Way<'_> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let fd = rustix::mount::open_tree(CWD, source, flags).named(Call::OpenTree)?;
         check_device(&fd, number)?;
-        Ok(Mount { fd, staged: None })
+        Ok(Mount::detached(fd))
     }
 }
 
@@ -449,7 +485,7 @@ fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<M
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
         | more;
-    rustix::mount::open_tree(dir, path, flags).map(|fd| Mount { fd, staged: None })
+    rustix::mount::open_tree(dir, path, flags).map(Mount::detached)
 }
 
 fn set(mount: BorrowedFd<'_>, flags: u32, attributes: u64, clear: u64) -> Result<(), Fail> {
@@ -506,5 +542,8 @@ mod tests {
         let path = FdPath::of(&file);
         let text = path.as_c_str().to_str().expect("ASCII");
         assert_eq!(text, format!("fd/{}", file.as_raw_fd()));
+        let path = FdPath::below(&file, STAGE_UPPER);
+        let text = path.as_c_str().to_str().expect("ASCII");
+        assert_eq!(text, format!("fd/{}/.ringfence-upper", file.as_raw_fd()));
     }
 }
