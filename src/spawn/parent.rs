@@ -43,7 +43,7 @@ pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
     refuse_frozen(plan)?;
     let streams = Streams::open(plan)?;
     let mut arena = Arena::take()
-        .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
+        .map_err(|(call, errno)| Error::system(Step::Prepare, "the child's stack", call, errno))?;
     let made = make(plan, &streams, &mut arena);
     arena.put();
     let (pid, pidfd) = made?;
@@ -195,7 +195,8 @@ fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, O
         stack,
     };
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
+        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
+            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
         start(plan, &context)?
     };
