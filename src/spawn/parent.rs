@@ -6,6 +6,7 @@ use super::maps;
 use super::record::{Note, Progress, Record};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::maps::Maps;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -253,6 +254,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
         flags: plan.flags,
         stack: context.stack,
         pid: &context.record.pid,
+        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
         cgroup: plan
             .cgroup
             .as_ref()
