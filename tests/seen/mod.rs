@@ -8,10 +8,12 @@
 )]
 
 pub(crate) mod cgroup;
+pub(crate) mod hold;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringfence::{Child, Command, Extent, IdMap, Rootfs, Sandbox, Stdio};
@@ -196,5 +198,14 @@ pub(crate) fn await_threads(count: usize) {
     while fs::read_dir("/proc/self/task").unwrap().count() > count {
         assert!(Instant::now() < deadline, "a thread does not end");
         std::thread::yield_now();
+    }
+}
+
+/// Ends a thread beside the test also when the test fails.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
