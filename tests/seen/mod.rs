@@ -12,7 +12,7 @@ pub(crate) mod hold;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -90,11 +90,14 @@ pub(crate) fn seen(mut child: Child) -> Vec<String> {
             if is_new { "new" } else { "inherited" }
         ));
     }
-    let open: BTreeSet<_> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    lines.push(format!("descriptors {open:?}"));
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => {
+            let open: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            lines.push(format!("descriptors {open:?}"));
+        }
+        // A program of another user is not to be looked into that far.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    }
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     lines.extend(cgroup.lines().map(str::to_owned));
     for link in ["cwd", "root"] {
