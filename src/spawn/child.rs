@@ -88,13 +88,16 @@ fn perform(
     match action {
         Action::OwnDescriptors => {
             fd::close_range(context.first_unneeded, u32::MAX, CloseRange::Unshare)
-                .named(Call::CloseRange)?;
-            state.open_stat(context.plan)
+                .named(Call::CloseRange)
         }
         Action::Guard {
             seconds,
             nanoseconds,
-        } => guard(context, *seconds, *nanoseconds),
+        } => {
+            guard(context, *seconds, *nanoseconds)?;
+            // Here, since every process that the child consists of begins with a guard.
+            state.open_stat(context.plan)
+        }
         Action::JoinCgroup { procs } => write_all(procs, b"0"),
         Action::WriteProc { file, text } => state.write_proc(file, text),
         Action::AwaitMaps => await_maps(context.record),
