@@ -5,11 +5,12 @@
 )]
 
 mod common;
+mod raw;
 mod seen;
 
 use std::time::Duration;
 
-use common::{isolated, isolated_as_both, isolated_as_user_with_subids, require, seccomp};
+use common::{isolated, isolated_as_both, isolated_as_user_with_subids, probe, require, seccomp};
 use ringfence::{Command, Engine, ErrorKind, IdMap, Sandbox, Setgroups, TimeOffset};
 use seen::cgroup::Cgroup;
 use seen::{everything, looker, many_ids, minimal, seen};
@@ -180,5 +181,34 @@ fn of_a_child_that_dies_with_its_parent() {
         require!(userns, new_proc);
         let user = || minimal(Sandbox::new().user().pid().user_map(IdMap::root()));
         same_by_every_engine(|sandbox| looker(sandbox).die_with_parent(), user);
+    });
+}
+
+/// Before Linux 6.3 a program enters a new time namespace only if a process is born into it.
+#[test]
+fn of_a_time_namespace_on_an_older_kernel() {
+    isolated_as_both(|| {
+        require!(userns, netns, timens, new_proc);
+        let commands = |engine| {
+            let user = || Sandbox::new().user().user_map(IdMap::root()).engine(engine);
+            [
+                looker(user().time().boottime_offset(Duration::from_secs(7))),
+                looker(everything().engine(engine)).umask(0o27),
+                looker(minimal(user().pid().time())).die_with_parent(),
+            ]
+        };
+        let by_vfork = commands(Engine::Auto).map(|command| seen(command.spawn().unwrap()));
+        raw::pretend_old_kernel();
+        for engine in [Engine::Auto, Engine::Clone, Engine::Fork] {
+            for (command, expected) in commands(engine).into_iter().zip(&by_vfork) {
+                let plan = command.compile().unwrap();
+                assert!(plan.to_string().contains("born into"), "{plan}");
+                assert_eq!(seen(plan.spawn().unwrap()), *expected, "{plan}");
+            }
+        }
+        let missing = Sandbox::new().user().time().command("/no/such");
+        let error = missing.spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error:?}");
+        assert_eq!(probe::children(rustix::process::getpid().as_raw_pid()), []);
     });
 }

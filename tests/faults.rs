@@ -6,6 +6,7 @@
 )]
 
 mod common;
+mod raw;
 mod seen;
 
 use std::fs;
@@ -275,6 +276,16 @@ fn of_the_engine_fork() {
                     .engine(Engine::Fork),
             )
         });
+    });
+}
+
+#[test]
+fn of_a_time_namespace_on_an_older_kernel() {
+    isolated(|| {
+        require!(seccomp_notify, userns, timens);
+        raw::pretend_old_kernel();
+        let sandbox = || Sandbox::new().user().user_map(IdMap::root()).time();
+        sweep(|| looker(sandbox().boottime_offset(Duration::from_secs(3))));
     });
 }
 

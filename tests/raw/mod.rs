@@ -79,3 +79,11 @@ pub(crate) fn before_exec(
     // SAFETY: used in a process with one thread, so no lock is held in the child.
     unsafe { command.pre_exec(body) }
 }
+
+/// Lets `uname(2)` say 2.6 from now on, for this process and those that it starts.
+pub(crate) fn pretend_old_kernel() {
+    const UNAME26: libc::c_ulong = 0x002_0000;
+    // SAFETY: takes a number; changes nothing but what uname says.
+    let result = unsafe { libc::personality(UNAME26) };
+    assert_ne!(result, -1, "{}", io::Error::last_os_error());
+}
