@@ -85,6 +85,19 @@ fn in_children_whose_maps_others_write() {
     });
 }
 
+#[test]
+fn in_children_that_go_on_as_another_process() {
+    isolated_as_both(|| {
+        require!(userns, timens);
+        raw::pretend_old_kernel();
+        ParentOnly::arm();
+        for engine in [Engine::Auto, Engine::Clone, Engine::Fork] {
+            let user = Sandbox::new().user().user_map(IdMap::root()).time();
+            seen(looker(user.engine(engine)).spawn().unwrap());
+        }
+    });
+}
+
 /// A call that fails in the child, whatever it does; with the step that needs it.
 const FAILING: [(libc::c_long, Step); 17] = [
     (libc::SYS_timer_create, Step::Prepare),
