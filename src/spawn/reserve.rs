@@ -42,7 +42,7 @@ impl Reserve {
         if fds.iter().all(|fd| fd.as_raw_fd() < LOW) {
             return None;
         }
-        let mut held = match self.held.try_lock() {
+        let held = match self.held.try_lock() {
             Ok(held) => held,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
