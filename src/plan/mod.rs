@@ -83,6 +83,13 @@ pub(crate) struct Cgroup {
     pub(crate) directory: OwnedFd,
 }
 
+impl Compiled {
+    /// Whether the program is in another pid namespace than its parent, which it then cannot see.
+    pub(crate) fn hides_parent(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID)
+    }
+}
+
 impl Plan {
     /// Compiles a command with these defaults for the standard streams.
     pub(crate) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Self> {

@@ -138,8 +138,7 @@ fn perform(
 impl State {
     /// In a new pid namespace getppid shows nothing; the caller's procfs still does.
     fn open_stat(&mut self, plan: &Compiled) -> Result<(), Fail> {
-        let hidden = plan.namespaces.contains(crate::ns::Namespaces::PID);
-        if plan.die_with_parent && hidden && self.stat.is_none() {
+        if plan.die_with_parent && plan.hides_parent() && self.stat.is_none() {
             let stat = rustix::fs::openat(
                 self.proc_self()?,
                 c"stat",
