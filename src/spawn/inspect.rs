@@ -55,7 +55,7 @@ impl Name {
 
     fn new(text: &[u8], ends: impl Fn(u8) -> bool) -> Self {
         let mut buffer = [0; 256];
-        let mut length = 0;
+        let mut length = 0_usize;
         for (slot, &byte) in buffer.iter_mut().zip(text) {
             if ends(byte) {
                 break;
