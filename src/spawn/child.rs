@@ -51,7 +51,17 @@ pub(crate) struct Placement {
     pub(crate) source: RawFd,
     pub(crate) target: RawFd,
     /// Where the child has copied the source to, above all targets.
-    pub(crate) copy: AtomicI32,
+    copy: AtomicI32,
+}
+
+impl Placement {
+    pub(crate) fn new(source: RawFd, target: RawFd) -> Self {
+        Self {
+            source,
+            target,
+            copy: AtomicI32::new(source),
+        }
+    }
 }
 
 /// What the child holds on to between operations.
