@@ -180,7 +180,7 @@ struct Outcome {
 /// Makes the child, from the descriptor table of the calling thread.
 pub(super) fn make(plan: &Compiled, placements: &[Placement]) -> Result<(u32, OwnedFd)> {
     let mut arena = Arena::take()
-        .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
+        .map_err(|(call, errno)| Error::system(Step::Prepare, "the child's stack", call, errno))?;
     let made = make_on(plan, placements, &mut arena);
     arena.put();
     made
@@ -208,7 +208,8 @@ fn make_on(plan: &Compiled, placements: &[Placement], arena: &mut Arena) -> Resu
         stack,
     };
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
+        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
+            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
         start(plan, &context)?
     };
