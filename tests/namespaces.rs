@@ -9,6 +9,7 @@
 mod common;
 mod support;
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use ringfence::{Engine, Kind, NamespaceIds, Namespaces, Sandbox, Stdio, TimeOffset};
@@ -173,8 +174,12 @@ fn nothing_is_isolated_that_was_not_asked_for() {
     isolated_as_both(|| {
         let mut std = std::process::Command::new("/bin/cat")
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
+        // Until it answers it may not yet be what it is going to be.
+        std.stdin.as_ref().unwrap().write_all(b"?").unwrap();
+        std.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let expected = state_of(std.id());
         for engine in ENGINES {
             let child = Waiting::start(&Sandbox::new().engine(engine));

@@ -12,6 +12,7 @@
 )]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -89,16 +90,30 @@ impl Waiting {
         Self::of(Self::command(sandbox))
     }
 
-    /// The command that [`start`](Self::start) runs, for more to be added: it reads its standard
-    /// input, which is a pipe.
+    /// The command that [`start`](Self::start) runs, for more to be added: it copies
+    /// its standard input to its standard output, which are pipes.
     pub(crate) fn command(sandbox: &Sandbox) -> Command {
         sandbox.clone().command("/bin/cat")
     }
 
+    /// Returns when the program runs: the kernel lets the caller go on when exec can no longer
+    /// fail, a moment before it closes descriptors and sets the name.
     #[track_caller]
     pub(crate) fn of(command: Command) -> Self {
-        let command = command.stdin(Stdio::piped()).kill_on_drop();
-        Self(command.spawn().unwrap_or_else(|error| panic!("{error:?}")))
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command
+            .kill_on_drop()
+            .spawn()
+            .unwrap_or_else(|error| panic!("{error:?}"));
+        let mut byte = [0];
+        child.stdin.as_ref().unwrap().write_all(b"?").unwrap();
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut byte)
+            .unwrap();
+        Self(child)
     }
 }
 
