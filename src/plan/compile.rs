@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
@@ -104,6 +105,10 @@ impl Compiler<'_> {
         ]
         .map(|(set, default)| set.as_ref().unwrap_or(default).0.clone());
         let null = self.open_null(&stdio)?;
+        let pipes = stdio
+            .iter()
+            .filter(|stream| matches!(stream, Stream::Piped));
+        let reserve = Reserve::new(pipes.count());
         let maps = namespaces
             .contains(Namespaces::USER)
             .then(|| Maps::compile(self.sandbox, &self.caller))
@@ -143,7 +148,7 @@ impl Compiler<'_> {
         }
         let changes_ids = self.process_attributes(maps.as_ref())?;
         let descriptors = self.descriptors()?;
-        self.finish(method, &program);
+        self.finish(method);
 
         Ok(Compiled {
             namespaces,
@@ -161,6 +166,7 @@ impl Compiler<'_> {
             program,
             stdio,
             null,
+            reserve,
             descriptors,
         })
     }
@@ -609,7 +615,7 @@ impl Compiler<'_> {
         Ok(self.command.descriptors.clone())
     }
 
-    fn finish(&mut self, method: Method, program: &Program) {
+    fn finish(&mut self, method: Method) {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -642,12 +648,8 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
-        let tried: Vec<_> = program
-            .candidates
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect();
-        self.push(Step::Exec, tried.join(", "), Action::Exec);
+        let object = self.command.program.display().to_string();
+        self.push(Step::Exec, object, Action::Exec);
     }
 }
 

@@ -1,4 +1,16 @@
 //! What the child looks at to explain itself: why exec failed, who its parent is.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic,
+        reason = "runs between clone and exec"
+    )
+)]
 
 use super::record::{Call, Fail, Named, Note, Record};
 use core::ffi::CStr;
@@ -43,13 +55,13 @@ impl Name {
 
     fn new(text: &[u8], ends: impl Fn(u8) -> bool) -> Self {
         let mut buffer = [0; 256];
-        let mut length = 0;
+        let mut length = 0_usize;
         for (slot, &byte) in buffer.iter_mut().zip(text) {
             if ends(byte) {
                 break;
             }
             *slot = byte;
-            length += 1;
+            length = length.saturating_add(1);
         }
         Self { buffer, length }
     }
