@@ -115,10 +115,8 @@ impl Streams {
                 Stream::Null => plan.null.as_ref().map(AsRawFd::as_raw_fd),
                 Stream::Fd(fd) => Some(fd.as_raw_fd()),
                 Stream::Piped => {
-                    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| {
-                        let error = Error::system(Step::Prepare, "a pipe", "pipe2", errno);
-                        error.with_hint(diagnose::descriptors(errno))
-                    })?;
+                    let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                        .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
                     let theirs = if index == 0 {
                         streams.ours.stdin = Some(write.into());
                         read
@@ -312,7 +310,6 @@ fn open_pidfd(pid: u32) -> Result<OwnedFd> {
             "pidfd_open",
             errno,
         )
-        .with_hint(diagnose::descriptors(errno))
     })
 }
 
