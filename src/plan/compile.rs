@@ -22,6 +22,10 @@ use std::path::Path;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_NAME: usize = 64;
+/// The most groups of a process.
+const NGROUPS_MAX: usize = 65_536;
+/// The largest time in seconds that the kernel can count in nanoseconds.
+const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
@@ -372,11 +376,17 @@ impl Compiler<'_> {
             );
         }
         let mut text = String::new();
-        for (clock, offset) in [
-            ("monotonic", self.sandbox.monotonic),
-            ("boottime", self.sandbox.boottime),
+        for (clock, setter, offset) in [
+            ("monotonic", "monotonic_offset", self.sandbox.monotonic),
+            ("boottime", "boottime_offset", self.sandbox.boottime),
         ] {
             if let Some(offset) = offset {
+                if offset.seconds() > KTIME_SEC_MAX {
+                    return Err(Error::invalid(
+                        setter,
+                        format!("the kernel takes at most {KTIME_SEC_MAX} seconds"),
+                    ));
+                }
                 text.push_str(&format!("{clock} {offset}\n"));
             }
         }
@@ -509,6 +519,21 @@ impl Compiler<'_> {
         let Some(groups) = &command.groups else {
             return Ok(());
         };
+        if groups.len() > NGROUPS_MAX {
+            return Err(Error::invalid(
+                "groups",
+                format!(
+                    "{} groups, the kernel takes at most {NGROUPS_MAX}",
+                    groups.len()
+                ),
+            ));
+        }
+        if groups.contains(&u32::MAX) {
+            return Err(Error::invalid(
+                "groups",
+                format!("{} is not a valid id", u32::MAX),
+            ));
+        }
         let Some(maps) = maps else { return Ok(()) };
         if maps.setgroups == Setgroups::Deny {
             return Err(Error::invalid(

@@ -104,6 +104,14 @@ impl Map {
         let extents = map
             .resolve(kind, own)
             .map_err(|what| Error::invalid(setter, what))?;
+        // The kernel takes a map in one write, which must be shorter than a page.
+        let (length, page) = (text_of(&extents).len(), rustix::param::page_size());
+        if length >= page {
+            return Err(Error::invalid(
+                setter,
+                format!("{length} bytes as text, the kernel takes fewer than {page}"),
+            ));
+        }
         let own_id_only =
             matches!(extents.as_slice(), [one] if one.count == 1 && one.outside == own);
         let child_may = own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
@@ -130,12 +138,7 @@ impl Map {
 
     /// The map as the kernel takes it.
     pub(crate) fn text(&self) -> String {
-        self.extents.iter().fold(String::new(), |mut text, extent| {
-            use fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{extent}");
-            text
-        })
+        text_of(&self.extents)
     }
 
     fn setup_id(&self, own: u32) -> Option<u32> {
@@ -198,6 +201,15 @@ impl fmt::Display for Map {
             Writer::Helper(path) => write!(f, ", written by {}", path.display()),
         }
     }
+}
+
+fn text_of(extents: &[Extent]) -> String {
+    extents.iter().fold(String::new(), |mut text, extent| {
+        use fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{extent}");
+        text
+    })
 }
 
 fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {

@@ -135,6 +135,7 @@ impl Action {
             Self::AwaitMaps => "futex",
             Self::Unshare { .. } => "unshare",
             Self::Split => "clone",
+            Self::SetIds(Ids { groups: None, .. }) => "setresgid, setresuid",
             Self::SetIds(_) => "setgroups, setresgid, setresuid",
             Self::Hostname(_) => "sethostname",
             Self::Domainname(_) => "setdomainname",

@@ -134,8 +134,15 @@ fn compile_entry(namespaces: Namespaces, entry: &Entry, fresh: &mut Fresh) -> Re
         }
         What::Dev => op(Step::Dev, shown, Action::Dev { at }),
         What::Symlink { target } => {
-            if target.as_os_str().is_empty() {
-                return Err(Error::invalid(setter, "the target is empty"));
+            match target.as_os_str().len() {
+                0 => return Err(Error::invalid(setter, "the target is empty")),
+                1..4096 => {}
+                _ => {
+                    return Err(Error::invalid(
+                        setter,
+                        "the target is longer than 4095 bytes",
+                    ));
+                }
             }
             op(
                 Step::Symlink,
@@ -215,11 +222,16 @@ fn tmpfs_args(setter: &'static str, tmpfs: &Tmpfs) -> Result<FileSystem> {
         Ok(())
     };
     option(c"mode", format!("{mode:o}"))?;
-    if let Some(size) = tmpfs.size {
-        option(c"size", size.to_string())?;
-    }
-    if let Some(inodes) = tmpfs.inodes {
-        option(c"nr_inodes", inodes.to_string())?;
+    for (key, name, limit) in [
+        (c"size", "size", tmpfs.size),
+        (c"nr_inodes", "inodes", tmpfs.inodes),
+    ] {
+        match limit {
+            // To the kernel it would mean no limit at all.
+            Some(0) => return Err(Error::invalid(setter, format!("{name} of a tmpfs is 0"))),
+            Some(limit) => option(key, limit.to_string())?,
+            None => {}
+        }
     }
     Ok(FileSystem {
         kind: c"tmpfs",

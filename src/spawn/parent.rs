@@ -127,10 +127,8 @@ impl Streams {
             if !matches!(stream, Stream::Piped) {
                 continue;
             }
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| {
-                let error = Error::system(Step::Prepare, "a pipe", "pipe2", errno);
-                error.with_hint(diagnose::descriptors(errno))
-            })?;
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
             let theirs = match index {
                 0 => {
                     streams.ours.stdin = Some(write.into());
@@ -323,7 +321,6 @@ pub(super) fn open_pidfd(pid: u32) -> Result<OwnedFd> {
             "pidfd_open",
             errno,
         )
-        .with_hint(diagnose::descriptors(errno))
     })
 }
 
