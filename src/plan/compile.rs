@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
@@ -100,6 +101,10 @@ impl Compiler<'_> {
         ]
         .map(|(set, default)| set.as_ref().unwrap_or(default).0.clone());
         let null = self.open_null(&stdio)?;
+        let pipes = stdio
+            .iter()
+            .filter(|stream| matches!(stream, Stream::Piped));
+        let reserve = Reserve::new(pipes.count());
         let maps = namespaces
             .contains(Namespaces::USER)
             .then(|| Maps::compile(self.sandbox, &self.caller))
@@ -157,6 +162,7 @@ impl Compiler<'_> {
             program,
             stdio,
             null,
+            reserve,
             descriptors,
         })
     }

@@ -1,6 +1,6 @@
 //! Who writes the id maps of a new user namespace.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sandbox::idmap::{Extent, IdKind};
 use crate::sandbox::{IdMap, Sandbox, Setgroups};
 use rustix::thread::CapabilitySet;
@@ -211,8 +211,8 @@ fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
         .find(|path| path.exists());
     let Some(path) = found else {
         return Err(Error::other(
-            crate::ErrorKind::NotFound,
-            crate::Step::Compile,
+            ErrorKind::NotFound,
+            Step::Compile,
             format!("{setter}: the map needs {name}, which is not installed"),
         )
         .with_hint(Some(format!(
@@ -221,8 +221,8 @@ fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
     };
     if !is_privileged(&path) {
         return Err(Error::other(
-            crate::ErrorKind::PermissionDenied,
-            crate::Step::Compile,
+            ErrorKind::PermissionDenied,
+            Step::Compile,
             format!(
                 "{setter}: {} is neither set-user-id root nor has file capabilities",
                 path.display()

@@ -13,6 +13,7 @@ use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
 use crate::sandbox::stdio::{Stdio, Stream};
+use crate::spawn::Reserve;
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
@@ -56,6 +57,8 @@ pub(crate) struct Compiled {
     pub(crate) born_in_cgroup: bool,
     pub(crate) stdio: [Stream; 3],
     pub(crate) null: Option<OwnedFd>,
+    /// Low numbers for the child's ends of pipes.
+    pub(crate) reserve: Option<Reserve>,
     pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
     /// The child, without privilege, writes to its files in /proc: the shared memory must be dumpable.
     pub(crate) needs_dumpable: bool,
@@ -78,6 +81,13 @@ pub(crate) enum Method {
 pub(crate) struct Cgroup {
     pub(crate) path: PathBuf,
     pub(crate) directory: OwnedFd,
+}
+
+impl Compiled {
+    /// Whether the program is in another pid namespace than its parent, which it then cannot see.
+    pub(crate) fn hides_parent(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID)
+    }
 }
 
 impl Plan {

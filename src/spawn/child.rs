@@ -88,13 +88,15 @@ fn perform(
     match action {
         Action::OwnDescriptors => {
             fd::close_range(context.first_unneeded, u32::MAX, CloseRange::Unshare)
-                .named(Call::CloseRange)?;
-            state.open_stat(context.plan)
+                .named(Call::CloseRange)
         }
         Action::Guard {
             seconds,
             nanoseconds,
-        } => guard(context, *seconds, *nanoseconds),
+        } => {
+            guard(context, *seconds, *nanoseconds)?;
+            state.open_stat(context.plan)
+        }
         Action::JoinCgroup { procs } => write_all(procs, b"0"),
         Action::WriteProc { file, text } => state.write_proc(file, text),
         Action::AwaitMaps => await_maps(context.record),
@@ -138,8 +140,7 @@ fn perform(
 impl State {
     /// In a new pid namespace getppid shows nothing; the caller's procfs still does.
     fn open_stat(&mut self, plan: &Compiled) -> Result<(), Fail> {
-        let hidden = plan.namespaces.contains(crate::ns::Namespaces::PID);
-        if plan.die_with_parent && hidden && self.stat.is_none() {
+        if plan.die_with_parent && plan.hides_parent() && self.stat.is_none() {
             let stat = rustix::fs::openat(
                 self.proc_self()?,
                 c"stat",
@@ -339,7 +340,7 @@ fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
 }
 
 /// As execvp does: goes on along PATH where there is nothing to execute, and remembers that something
-/// was there but might not be executed.
+/// was there but might not be executed, or lacks its interpreter.
 fn execute(context: &Context<'_>) -> Result<(), Fail> {
     let program = &context.plan.program;
     let mut refused = None;
@@ -349,12 +350,11 @@ fn execute(context: &Context<'_>) -> Result<(), Fail> {
         let errno = exec::execve(path, &program.argv, &program.envp);
         let fail = inspect::exec_failure(context.record, path, errno);
         match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT
-                if fail.note == Note::Nothing =>
-            {
+            Errno::ACCESS => refused = Some(fail),
+            Errno::NOENT if fail.note != Note::Nothing => refused = Some(fail),
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
                 last = errno;
             }
-            Errno::ACCESS => refused = Some(fail),
             _ => return Err(fail),
         }
     }

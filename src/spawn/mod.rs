@@ -7,6 +7,7 @@ mod keeper;
 mod maps;
 mod parent;
 mod record;
+mod reserve;
 mod root;
 
 use crate::error::Result;
@@ -15,6 +16,7 @@ use crate::process::Child;
 use std::sync::Arc;
 
 pub(crate) use record::{Call, Fail, Note};
+pub(crate) use reserve::Reserve;
 
 /// Starts the program of a plan.
 pub(crate) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {

@@ -4,6 +4,7 @@ use super::child::{Context, Placement, run};
 use super::dumpable::Hold;
 use super::maps;
 use super::record::{Note, Progress, Record};
+use super::reserve::Lowered;
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::{Compiled, Method};
@@ -97,7 +98,7 @@ struct Streams {
     /// Descriptors of the child by stream, where they are not inherited.
     theirs: [Option<RawFd>; 3],
     /// The child's ends of new pipes, closed when the child has them.
-    _pipes: Vec<OwnedFd>,
+    pipes: Vec<OwnedFd>,
     ours: Pipes,
 }
 
@@ -105,7 +106,7 @@ impl Streams {
     fn open(plan: &Compiled) -> Result<Self> {
         let mut streams = Self {
             theirs: [None; 3],
-            _pipes: Vec::new(),
+            pipes: Vec::new(),
             ours: Pipes::default(),
         };
         for (index, stream) in plan.stdio.iter().enumerate() {
@@ -130,7 +131,7 @@ impl Streams {
                         write
                     };
                     let number = theirs.as_raw_fd();
-                    streams._pipes.push(theirs);
+                    streams.pipes.push(theirs);
                     Some(number)
                 }
             };
@@ -141,7 +142,7 @@ impl Streams {
         Ok(streams)
     }
 
-    fn placements(&self, plan: &Compiled) -> Vec<Placement> {
+    fn placements(&self, plan: &Compiled, lowered: Option<&Lowered<'_>>) -> Vec<Placement> {
         let streams = (0..)
             .zip(self.theirs)
             .filter_map(|(target, source)| Some((source?, target)));
@@ -152,7 +153,7 @@ impl Streams {
         streams
             .chain(further)
             .map(|(source, target)| Placement {
-                source,
+                source: lowered.map_or(source, |lowered| lowered.number(source)),
                 target,
                 copy: AtomicI32::new(source),
             })
@@ -168,7 +169,9 @@ struct Outcome {
 }
 
 fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
-    let placements = streams.placements(plan);
+    let reserve = plan.reserve.as_ref();
+    let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
+    let placements = streams.placements(plan, lowered.as_ref());
     let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
     kept.sort_unstable();
     let joins = plan.ops.iter().find_map(|op| match &op.action {
