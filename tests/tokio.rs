@@ -1,14 +1,22 @@
 //! Programs that are awaited in a tokio runtime.
 #![cfg(feature = "tokio")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test fails by a panic"
+)]
 
 mod common;
 
-use common::isolated;
-use common::probe::{Process, children};
+use common::probe::{Process, children, ends_within};
+use common::require::missing;
+use common::{isolated, seccomp, sys, test_name};
 use ringfence::tokio::Child;
-use ringfence::{Command, Sandbox, Stdio};
+use ringfence::{Command, Sandbox, Stdio, Step};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::getpid;
 use std::future::Future;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -69,11 +77,7 @@ fn waits_for_status_and_usage() {
 fn an_end_before_the_conversion_is_seen() {
     isolated(|| {
         let mut child = sh("exit 3").spawn().unwrap();
-        let fds = &mut [rustix::event::PollFd::new(
-            &child,
-            rustix::event::PollFlags::IN,
-        )];
-        rustix::event::poll(fds, None).unwrap();
+        poll(&mut [PollFd::new(&child, PollFlags::IN)], None).unwrap();
         run(async {
             let mut child = child.into_tokio().unwrap();
             assert_eq!(child.wait().await.unwrap().code(), Some(3));
@@ -91,7 +95,7 @@ fn an_end_before_the_conversion_is_seen() {
 #[test]
 fn waits_for_many_without_threads_or_signal_handlers() {
     isolated(|| {
-        let before = common::sys::signal_disposition(libc::SIGCHLD);
+        let before = sys::signal_disposition(libc::SIGCHLD);
         run(async {
             let mut waiting = tokio::task::JoinSet::new();
             let mut gates = Vec::new();
@@ -103,7 +107,7 @@ fn waits_for_many_without_threads_or_signal_handlers() {
             }
             tokio::task::yield_now().await;
             assert_eq!(threads(), 1);
-            assert_eq!(common::sys::signal_disposition(libc::SIGCHLD), before);
+            assert_eq!(sys::signal_disposition(libc::SIGCHLD), before);
             drop(gates);
             let mut codes: Vec<_> = waiting.join_all().await.into_iter().flatten().collect();
             codes.sort_unstable();
@@ -207,16 +211,17 @@ fn dropping_kills_only_if_asked_for() {
     isolated(|| {
         let own = getpid().as_raw_pid();
         run(async {
-            let child = spawn(&piped("read line").kill_on_drop());
-            let waiting = timeout(Duration::ZERO, child.wait_with_output()).await;
-            // wait_with_output closes standard input, so it may have ended by itself as well.
-            drop(waiting);
+            let forever = sh("while :; do sleep 1000; done").stdout(Stdio::piped());
+            let child = spawn(&forever.clone().kill_on_drop());
+            let waited = timeout(Duration::ZERO, child.wait_with_output()).await;
+            assert!(waited.is_err(), "{waited:?}");
             assert_eq!(children(own), []);
 
-            let mut child = spawn(&sh("while :; do sleep 1000; done").kill_on_drop());
+            let mut child = spawn(&forever.kill_on_drop());
+            let id = child.id();
             assert!(timeout(Duration::ZERO, child.wait()).await.is_err());
             drop(child);
-            assert_eq!(children(own), []);
+            assert_eq!(Process::read(id), None);
 
             let mut child = spawn(&piped("read line"));
             let gate = child.stdin.take();
@@ -225,7 +230,7 @@ fn dropping_kills_only_if_asked_for() {
             drop(child);
             assert!(Process::read(id).is_some_and(|process| !process.is_zombie()));
             drop(gate);
-            assert!(common::probe::ends_within(&pidfd, SOON));
+            assert!(ends_within(&pidfd, SOON));
         });
     });
 }
@@ -245,20 +250,40 @@ fn kills_and_signals() {
     });
 }
 
-/// A traced child that ends is its tracer's first: its pidfd is readable, but it cannot be reaped.
+/// A child that somebody else traces is the tracer's first: the pidfd is readable when it cannot be
+/// reaped yet.
 #[test]
 fn waits_for_a_program_that_somebody_traces() {
     isolated(|| {
+        let (mut told, teller) = std::io::pipe().unwrap();
+        let (end, ender) = std::io::pipe().unwrap();
         run(async {
             let mut child = spawn(&piped("read line; exit 9"));
             let mut gate = child.stdin.take().unwrap();
-            let tracer = common::sys::Tracer::of(child.id());
+            let target = i32::try_from(child.id()).unwrap();
+            let Some(tracer) = sys::fork().unwrap() else {
+                drop(ender);
+                let error = sys::trace(target).err();
+                let number = error.and_then(|error| error.raw_os_error()).unwrap_or(0);
+                let _ = (&teller).write_all(&number.to_ne_bytes());
+                let _ = (&end).read(&mut [0]);
+                sys::exit_now(0);
+            };
+            let mut number = [0; 4];
+            told.read_exact(&mut number).unwrap();
+            let traced = i32::from_ne_bytes(number);
+            if traced != 0 {
+                let why = std::io::Error::from_raw_os_error(traced).to_string();
+                return missing(test_name!(), "ptrace", &why);
+            }
             gate.write_all(b"go\n").await.unwrap();
-            assert!(common::probe::ends_within(&child, SOON));
-            let waited = timeout(Duration::from_millis(50), child.wait()).await;
+            assert!(ends_within(&child, SOON));
+            assert_eq!(child.try_wait().unwrap(), None, "the tracer has it");
+            let waited = timeout(Duration::from_millis(10), child.wait()).await;
             assert!(waited.is_err(), "the tracer has it: {waited:?}");
-            drop(tracer);
+            drop(ender);
             assert_eq!(child.wait().await.unwrap().code(), Some(9));
+            common::isolated::wait_for(tracer);
         });
     });
 }
@@ -268,13 +293,11 @@ fn a_program_that_cannot_be_watched_is_ended() {
     isolated(|| {
         run(async {
             let child = sh("while :; do sleep 1000; done").spawn().unwrap();
-            // epoll itself refuses with EPERM what cannot be polled, such as a file in place of the pidfd.
-            common::sys::dup_over(std::fs::File::open("/proc/self/status").unwrap(), {
-                use std::os::fd::AsRawFd;
-                child.as_raw_fd()
-            })
-            .unwrap();
-            drop(child);
+            seccomp::deny(&[(libc::SYS_epoll_ctl, libc::ENOSPC)]).unwrap();
+            let error = child.into_tokio().unwrap_err();
+            assert_eq!(error.step(), Some(Step::Prepare));
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+            assert_eq!(children(getpid().as_raw_pid()), []);
         });
     });
 }

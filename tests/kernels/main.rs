@@ -6,8 +6,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod cgroup;
+
 use common::probe::{children, ends_within, namespace, status};
-use common::require::cgroup2_dir;
 use common::{isolated, isolated_as_both, require, sys};
 use ringfence::{
     Child, Command, Engine, Extent, IdMap, Kind, Namespaces, Rootfs, Sandbox, Stdio, Step,
@@ -273,49 +274,6 @@ fn clocks_are_offset() {
             check_process(&child, with)?;
             finish(child)
         });
-    });
-}
-
-#[test]
-fn is_born_into_its_cgroup() {
-    isolated(|| {
-        require!(root, cgroup2);
-        let cgroup = cgroup2_dir()
-            .unwrap()
-            .join(format!("ringfence-kernels-{}", getpid().as_raw_pid()));
-        fs::create_dir(&cgroup).unwrap();
-        let variants = ENGINES.into_iter().flat_map(|engine| {
-            [Namespaces::empty(), Namespaces::CGROUP, all()].map(|with| (engine, with))
-        });
-        let result = std::panic::catch_unwind(|| {
-            for_each(variants, |&(engine, namespaces)| {
-                let sandbox = Sandbox::new()
-                    .engine(engine)
-                    .namespaces(namespaces)
-                    .into_cgroup(&cgroup);
-                let child = start(&cat(sandbox))?;
-                let members = fs::read_to_string(cgroup.join("cgroup.procs")).map_err(shown)?;
-                equal("members", members, format!("{}\n", child.id()))?;
-                check_namespaces(&child, namespaces)?;
-                finish(child)?;
-                if !namespaces.contains(Namespaces::CGROUP) {
-                    return Ok(());
-                }
-                let seen = Sandbox::new()
-                    .engine(engine)
-                    .namespaces(namespaces)
-                    .into_cgroup(&cgroup)
-                    .command("cat")
-                    .arg("/proc/self/cgroup")
-                    .output()
-                    .map_err(shown)?;
-                let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
-                let own = seen.lines().find_map(|line| line.strip_prefix("0::"));
-                equal("own cgroup, seen inside", own, Some("/"))
-            });
-        });
-        fs::remove_dir(&cgroup).unwrap();
-        result.unwrap();
     });
 }
 
