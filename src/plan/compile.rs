@@ -144,7 +144,7 @@ impl Compiler<'_> {
         }
         let changes_ids = self.process_attributes(maps.as_ref())?;
         let descriptors = self.descriptors()?;
-        self.finish(method, &program);
+        self.finish(method);
 
         Ok(Compiled {
             namespaces,
@@ -590,7 +590,7 @@ impl Compiler<'_> {
         Ok(self.command.descriptors.clone())
     }
 
-    fn finish(&mut self, method: Method, program: &Program) {
+    fn finish(&mut self, method: Method) {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -623,12 +623,8 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
-        let tried: Vec<_> = program
-            .candidates
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect();
-        self.push(Step::Exec, tried.join(", "), Action::Exec);
+        let object = self.command.program.display().to_string();
+        self.push(Step::Exec, object, Action::Exec);
     }
 }
 

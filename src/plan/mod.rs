@@ -160,7 +160,16 @@ impl fmt::Display for Compiled {
             .iter()
             .map(|arg| format!("{:?}", arg.to_string_lossy()))
             .collect();
-        write!(f, "program: {}", argv.join(" "))
+        write!(f, "program: {}", argv.join(" "))?;
+        if let [first, rest @ ..] = self.program.candidates.as_slice()
+            && !rest.is_empty()
+        {
+            write!(f, "\nlooked for in this order: {}", first.to_string_lossy())?;
+            for path in rest {
+                write!(f, ", {}", path.to_string_lossy())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,16 @@
 //! The child's file systems: everything by descriptor, beneath the new root.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic,
+        reason = "runs between clone and exec"
+    )
+)]
 
 use super::child::{State, write_all};
 use super::record::{Call, Fail, Named, Note};
