@@ -13,6 +13,8 @@ mod process;
 mod sandbox;
 mod spawn;
 mod sys;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
 pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
