@@ -2,3 +2,4 @@
 
 pub(crate) mod mount_attr;
 pub(crate) mod statmount;
+pub(crate) mod unshare;
