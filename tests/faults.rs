@@ -6,8 +6,10 @@
 )]
 
 mod common;
+mod raw;
 mod seen;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::faults::{Call, Faults, Run, Syscall, syscalls, window};
 use common::leaks::{Census, assert_same};
 use common::{isolated, isolated_as_user, require};
-use ringfence::{Command, Engine, IdMap, Sandbox};
+use ringfence::{Command, Engine, IdMap, Rootfs, Sandbox};
 use seen::cgroup::Cgroup;
 use seen::{await_single_thread, everything, looker, many_ids, minimal, seen};
 
@@ -279,6 +281,16 @@ fn of_the_engine_fork() {
 }
 
 #[test]
+fn of_a_time_namespace_on_an_older_kernel() {
+    isolated(|| {
+        require!(seccomp_notify, userns, timens);
+        raw::pretend_old_kernel();
+        let sandbox = || Sandbox::new().user().user_map(IdMap::root()).time();
+        sweep(|| looker(sandbox().boottime_offset(Duration::from_secs(3))));
+    });
+}
+
+#[test]
 fn of_a_child_in_a_cgroup() {
     isolated(|| {
         require!(seccomp_notify, cgroup2);
@@ -292,6 +304,44 @@ fn of_a_child_in_a_cgroup() {
                         .engine(engine),
                 )
             });
+        }
+    });
+}
+
+/// The printed plan is what a reviewer goes by.
+#[test]
+fn no_call_of_a_child_is_missing_from_the_printed_plan() {
+    isolated(|| {
+        require!(seccomp_notify, root, userns, netns, timens, new_proc);
+        let faults = Faults::new(CALLS);
+        for command in [
+            looker(everything())
+                .current_dir("/tmp")
+                .umask(0o27)
+                .new_session(),
+            looker(many_ids()).uid(7).gid(8),
+            looker(Sandbox::new()).uid(7).groups([8]).current_dir("/"),
+            looker(minimal(Sandbox::new().user().pid())).die_with_parent(),
+            looker(Sandbox::new().user().mount().rootfs(Rootfs::dir("/"))),
+            looker(everything().engine(Engine::Clone)),
+            looker(everything().engine(Engine::Fork)),
+        ] {
+            let plan = command.compile().unwrap();
+            let run = faults.watch(|| drop(seen(window(|| plan.spawn()).unwrap())));
+            assert!(run.succeeded(), "{run}");
+            let text = plan.to_string();
+            let lists = text
+                .lines()
+                .filter_map(|line| line.rsplit_once('[')?.1.strip_suffix(']'));
+            let printed: BTreeSet<_> = lists.flat_map(|list| list.split(", ")).collect();
+            let made = run
+                .calls
+                .iter()
+                .filter(|call| !call.by_body && !is_harmless(call));
+            for call in made {
+                let name = call.syscall.name.trim_start_matches("SYS_");
+                assert!(printed.contains(name), "{name} is missing from\n{text}");
+            }
         }
     });
 }

@@ -105,6 +105,7 @@ fn perform(
             nanoseconds,
         } => {
             guard(context, *seconds, *nanoseconds)?;
+            // Here, since every process that the child consists of begins with a guard.
             state.open_stat(context.plan)
         }
         Action::JoinCgroup { procs } => write_all(procs, b"0"),

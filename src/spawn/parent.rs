@@ -6,6 +6,7 @@ use super::record::{Note, Progress, Record};
 use super::{lean, maps};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::maps::Maps;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -264,6 +265,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
         flags: plan.flags,
         stack: context.stack,
         pid: &context.record.pid,
+        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
         cgroup: plan
             .cgroup
             .as_ref()
@@ -292,7 +294,10 @@ fn judge(
         (sibling, None, Some(waited))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
-    if record.progress() == Progress::Exec && !first_failed {
+    // The mark is set before exec; a child that was killed in exec has not become the program.
+    let started = record.progress() == Progress::Exec
+        && !process::is_before_exec(target(pid, pidfd.as_ref()));
+    if started && !first_failed {
         let pidfd = match pidfd {
             Some(pidfd) => Ok(pidfd),
             None => open_pidfd(pid),
@@ -333,9 +338,12 @@ fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
     }
 }
 
+fn target(pid: u32, pidfd: Option<&OwnedFd>) -> Target<'_> {
+    pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()))
+}
+
 fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
-    let target = pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()));
-    process::wait(target, true).and_then(|waited| waited.ok_or(Errno::CHILD))
+    process::wait(target(pid, pidfd), true).and_then(|waited| waited.ok_or(Errno::CHILD))
 }
 
 /// The error of a child that did not get as far as its program.

@@ -8,10 +8,12 @@
 )]
 
 pub(crate) mod cgroup;
+pub(crate) mod hold;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringfence::{Child, Command, Extent, IdMap, Rootfs, Sandbox, Stdio};
@@ -88,11 +90,14 @@ pub(crate) fn seen(mut child: Child) -> Vec<String> {
             if is_new { "new" } else { "inherited" }
         ));
     }
-    let open: BTreeSet<_> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    lines.push(format!("descriptors {open:?}"));
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(entries) => {
+            let open: BTreeSet<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            lines.push(format!("descriptors {open:?}"));
+        }
+        // A program of another user is not to be looked into that far.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::PermissionDenied),
+    }
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     lines.extend(cgroup.lines().map(str::to_owned));
     for link in ["cwd", "root"] {
@@ -196,5 +201,14 @@ pub(crate) fn await_threads(count: usize) {
     while fs::read_dir("/proc/self/task").unwrap().count() > count {
         assert!(Instant::now() < deadline, "a thread does not end");
         std::thread::yield_now();
+    }
+}
+
+/// Ends a thread beside the test also when the test fails.
+pub(crate) struct SetOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
