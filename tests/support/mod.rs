@@ -24,6 +24,8 @@ use rustix::thread::UnshareFlags;
 
 use crate::common::{require, sys};
 
+pub(crate) mod signal;
+
 /// All ways to make a child.
 pub(crate) const ENGINES: [Engine; 4] = [Engine::Auto, Engine::Clone3, Engine::Clone, Engine::Fork];
 
