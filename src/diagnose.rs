@@ -176,7 +176,8 @@ pub(crate) fn child(plan: &Compiled, op: &Op, fail: &Fail, text: &str) -> Option
         .or_else(|| by_errno(fail))
 }
 
-fn noted(fail: &Fail, text: &str) -> Option<String> {
+/// What the child found out itself.
+pub(crate) fn noted(fail: &Fail, text: &str) -> Option<String> {
     Some(match fail.note {
         Note::InterpreterMissing if text.is_empty() => {
             "the program exists inside the root, but something that it needs to start does not"
@@ -191,6 +192,12 @@ fn noted(fail: &Fail, text: &str) -> Option<String> {
         }
         Note::WrongDevice => "a file in the caller's /dev is not the device of that name".into(),
         Note::NotProcfs => "the caller's /proc is not a procfs: mount one".into(),
+        Note::HiddenMount => "a mount below the source is covered by another one, and without mount_setattr (Linux 5.12) it cannot get the attributes: bind a part of the source".into(),
+        Note::KernelSays if !text.is_empty() => format!("the kernel says: {}", text.trim()),
+        Note::Swapped => "the path by which the descriptor was opened does not lead to the same file any more".into(),
+        Note::Layer if fail.errno == Errno::NOTDIR => format!("the layer {text} is not a directory"),
+        Note::Layer => format!("the layer {text} cannot be opened"),
+        Note::NothingToMask if fail.errno == Errno::NOENT => "there is nothing to hide".into(),
         _ => return None,
     })
 }

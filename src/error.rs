@@ -149,6 +149,20 @@ steps! {
     Sysfs => "sysfs",
     /// Mounting a POSIX message queue file system.
     Mqueue => "mqueue",
+    /// Mounting pseudo-terminals.
+    Devpts => "devpts",
+    /// Mounting the cgroup hierarchy.
+    Cgroup2 => "cgroup2",
+    /// Mounting an overlay.
+    Overlay => "overlay",
+    /// Hiding a file or a directory.
+    Mask => "mask",
+    /// Changing the attributes of a mount.
+    Remount => "remount",
+    /// A mount made without a sandbox.
+    Mount => "mount",
+    /// Keeping root inside from changing the mounts.
+    MountLock => "lock_mounts",
     /// Populating /dev.
     Dev => "dev",
     /// Making a symbolic link.

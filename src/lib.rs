@@ -22,5 +22,6 @@ pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
-    Command, Engine, Extent, IdMap, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs,
+    Bind, Command, Engine, Extent, HidePid, IdMap, MountLock, Overlay, Proc, Rootfs, Sandbox,
+    Setgroups, Stdio, TimeOffset, Tmpfs,
 };

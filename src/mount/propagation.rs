@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
 use super::mountinfo::{self, MountTable};
-use crate::sys::mount_attr::{MountAttr, mount_setattr};
+use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// What a mount passes on to, and takes from, the copies of itself in other places and namespaces.
 ///
@@ -47,7 +48,7 @@ pub enum Propagation {
 }
 
 impl Propagation {
-    fn steps(self) -> &'static [MountPropagationFlags] {
+    pub(crate) fn steps(self) -> &'static [MountPropagationFlags] {
         const SLAVE: MountPropagationFlags = MountPropagationFlags::DOWNSTREAM;
         match self {
             Self::Shared => &[MountPropagationFlags::SHARED],
@@ -194,11 +195,9 @@ fn change(mount: &OwnedFd, step: MountPropagationFlags, recursion: Recursion) ->
         propagation: u64::from(step.bits()),
         ..MountAttr::default()
     };
-    match mount_setattr(mount.as_fd(), c"", at, &attr) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            change_by_mount(mount, step, recursion)
-        }
-        result => result,
+    match mount_setattr(mount.as_fd(), c"", at.bits(), &attr) {
+        Err(Errno::NOSYS) => change_by_mount(mount, step, recursion),
+        result => Ok(result?),
     }
 }
 

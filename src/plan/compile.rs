@@ -5,11 +5,11 @@ use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op};
 use super::place::c_string;
 use super::program::Program;
-use super::{Cgroup, Compiled, Method, root};
+use super::{Cgroup, Compiled, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::stdio::{Stdio, Stream};
-use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
@@ -19,6 +19,7 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_NAME: usize = 64;
@@ -65,6 +66,9 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("boottime_offset", sandbox.boottime.is_some(), Kind::Time),
         ("loopback_down", sandbox.loopback_down, Kind::Net),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
+        ("propagation", sandbox.propagation.is_some(), Kind::Mount),
+        ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
+        ("template", sandbox.template, Kind::Mount),
     ];
     let entries = sandbox
         .entries
@@ -142,9 +146,11 @@ impl Compiler<'_> {
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
         }
+        let mut mounts = root::Mounts::default();
         if namespaces.contains(Namespaces::MOUNT) {
-            self.ops
-                .extend(root::compile(self.sandbox, &self.features)?);
+            let ids = self.inside_ids(maps.as_ref());
+            mounts = root::compile(self.sandbox, &self.features, ids)?;
+            self.ops.append(&mut mounts.ops);
         }
         let changes_ids = self.process_attributes(maps.as_ref())?;
         let descriptors = self.descriptors()?;
@@ -163,6 +169,11 @@ impl Compiler<'_> {
             die_with_parent: self.command.die_with_parent,
             ops: self.ops.into(),
             maps,
+            trees: mounts.trees,
+            template: mounts.template.map(|ops| Template {
+                ops: ops.into(),
+                tree: Mutex::default(),
+            }),
             program,
             stdio,
             null,
@@ -497,8 +508,27 @@ impl Compiler<'_> {
         Ok(self.changes_ids(maps))
     }
 
+    /// The ids inside that the child has while it mounts.
+    fn inside_ids(&self, maps: Option<&Maps>) -> (u32, u32) {
+        let Some(maps) = maps else {
+            return (self.caller.uid, self.caller.gid);
+        };
+        let (uid, gid) = maps.setup_ids(&self.caller);
+        (
+            uid.unwrap_or_else(|| maps.users.inside(self.caller.uid)),
+            gid.unwrap_or_else(|| maps.groups.inside(self.caller.gid)),
+        )
+    }
+
     fn check_ids(&self, maps: Option<&Maps>) -> Result<()> {
         let command = self.command;
+        let ids = command.uid.is_some() || command.gid.is_some() || command.groups.is_some();
+        if ids && self.sandbox.mount_lock == Some(MountLock::Nested) {
+            return Err(Error::invalid(
+                "lock_mounts",
+                "in the nested user namespace there are no other ids for uid, gid and groups; see MountLock::DropCapability",
+            ));
+        }
         for (setter, id, map) in [
             ("uid", command.uid, maps.map(|maps| &maps.users)),
             ("gid", command.gid, maps.map(|maps| &maps.groups)),

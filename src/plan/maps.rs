@@ -166,6 +166,15 @@ impl Map {
             (offset < e.count).then(|| e.outside + offset)
         })
     }
+
+    /// The id inside of an id outside; the overflow id if there is none.
+    pub(crate) fn inside(&self, id: u32) -> u32 {
+        let found = self.extents.iter().find_map(|e| {
+            let offset = id.checked_sub(e.outside)?;
+            (offset < e.count).then(|| e.inside + offset)
+        });
+        found.unwrap_or(65534)
+    }
 }
 
 impl fmt::Display for Map {

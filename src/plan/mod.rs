@@ -1,6 +1,7 @@
 //! What will be done: validated, in order, everything allocated.
 
 mod compile;
+mod entry;
 pub(crate) mod features;
 pub(crate) mod maps;
 pub(crate) mod op;
@@ -9,6 +10,7 @@ mod program;
 mod root;
 
 use crate::error::Result;
+use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
@@ -20,7 +22,7 @@ pub(crate) use program::Program;
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A compiled [`Command`]: checked, in order, with all memory that the child needs.
@@ -53,6 +55,8 @@ pub(crate) struct Compiled {
     pub(crate) ops: Box<[Op]>,
     pub(crate) program: Program,
     pub(crate) maps: Option<Maps>,
+    pub(crate) trees: Vec<Arc<Tree>>,
+    pub(crate) template: Option<Template>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) born_in_cgroup: bool,
     pub(crate) stdio: [Stream; 3],
@@ -67,6 +71,13 @@ pub(crate) struct Compiled {
     pub(crate) setup_timeout: Duration,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
+}
+
+/// A root that is prepared once; its copy is the first tree of every spawn.
+#[derive(Debug)]
+pub(crate) struct Template {
+    pub(crate) ops: Box<[Op]>,
+    pub(crate) tree: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 /// The system call that makes the child.
@@ -133,6 +144,12 @@ impl fmt::Display for Compiled {
         writeln!(f, "new namespaces: {}", self.namespaces)?;
         if let Some(maps) = &self.maps {
             writeln!(f, "id maps: {}; {}", maps.users, maps.groups)?;
+        }
+        if let Some(template) = &self.template {
+            writeln!(f, "once, before the first start:")?;
+            for op in &template.ops {
+                writeln!(f, " - {}: {} [{}]", op.step, op.object, op.action.calls())?;
+            }
         }
         let call = match self.method {
             Method::Clone3 => "clone3",

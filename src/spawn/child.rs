@@ -41,6 +41,8 @@ pub(crate) struct Context<'a> {
     pub(crate) core_limit: (u64, u64),
     /// The caller's pid, as getppid shows it where the child stays in its pid namespace.
     pub(crate) parent: u32,
+    /// Copies of trees of the caller's, made for this spawn.
+    pub(crate) trees: &'a [OwnedFd],
     /// The stack, whose lower half a sibling may use.
     pub(crate) stack: (usize, usize),
 }
@@ -68,6 +70,7 @@ impl Placement {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) root: Option<OwnedFd>,
+    pub(super) stage: Option<root::Stage>,
     umask: Option<Mode>,
     /// `/proc/self` of the caller's mount namespace, known to be procfs.
     proc_self: Option<OwnedFd>,
@@ -128,16 +131,28 @@ fn perform(
             }
             Ok(())
         }
-        Action::RootTmpfs(_)
+        Action::Stage { .. }
+        | Action::Unstage
+        | Action::RootTmpfs(_)
         | Action::RootDir { .. }
+        | Action::RootOverlay(_)
+        | Action::RootTree { .. }
         | Action::RootInherited
         | Action::Bind(_)
         | Action::Mount { .. }
+        | Action::Overlay { .. }
         | Action::Dev { .. }
+        | Action::Mask { .. }
+        | Action::Remount { .. }
         | Action::Symlink { .. }
         | Action::Dir { .. }
         | Action::File { .. }
-        | Action::PivotRoot => root::perform(state, action),
+        | Action::FileFrom { .. }
+        | Action::RootReadOnly
+        | Action::PivotRoot
+        | Action::Chroot
+        | Action::KeepProc => root::perform(context.into(), state, action),
+        Action::DropSysAdmin => drop_sys_admin(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent => die_with_parent(context, state),
@@ -164,7 +179,7 @@ impl State {
         Ok(())
     }
 
-    fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
+    pub(super) fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
         if self.proc_self.is_none() {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(CWD, c"/proc/self", flags, Mode::empty())
@@ -247,6 +262,23 @@ fn set_ids(ids: &Ids) -> Result<(), Fail> {
         rustix::thread::set_thread_res_uid(uid, uid, uid).named(Call::Setresuid)?;
     }
     Ok(())
+}
+
+/// Out of the bounding set first, so that no later exec brings it back.
+fn drop_sys_admin() -> Result<(), Fail> {
+    use rustix::thread::{
+        CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities,
+    };
+    remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).named(Call::Prctl)?;
+    let mut sets = capabilities(None).named(Call::Capset)?;
+    for set in [
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+    ] {
+        set.remove(CapabilitySet::SYS_ADMIN);
+    }
+    set_capabilities(None, sets).named(Call::Capset)
 }
 
 fn loopback_up() -> Result<(), Fail> {

@@ -10,6 +10,7 @@ mod parent;
 mod record;
 mod reserve;
 mod root;
+mod trees;
 
 use crate::error::Result;
 use crate::plan::Compiled;

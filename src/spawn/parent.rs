@@ -3,10 +3,11 @@
 use super::child::{Context, Placement, run};
 use super::dumpable::Hold;
 use super::record::{Note, Progress, Record};
-use super::{lean, maps};
+use super::{lean, maps, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::maps::Maps;
+use crate::plan::op::Action;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -54,7 +55,9 @@ pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
             Placement::new(low.unwrap_or(number), target)
         })
         .collect();
-    let worthwhile = highest(&placements) >= lean::HIGH && plan.cgroup.is_none();
+    let others =
+        plan.cgroup.is_some() || !plan.trees.is_empty() || held_by_ops(plan).next().is_some();
+    let worthwhile = highest(&placements) >= lean::HIGH && !others;
     let made = worthwhile
         .then(|| lean::spawn(plan, &sources))
         .flatten()
@@ -178,32 +181,47 @@ struct Outcome {
 
 /// Makes the child, from the descriptor table of the calling thread.
 pub(super) fn make(plan: &Compiled, placements: &[Placement]) -> Result<(u32, OwnedFd)> {
+    let trees = trees::copies(plan)?;
     let mut arena = Arena::take()
         .map_err(|(call, errno)| Error::system(Step::Prepare, "the child's stack", call, errno))?;
-    let made = make_on(plan, placements, &mut arena);
+    let made = make_on(plan, placements, &trees, &mut arena);
     arena.put();
     made
 }
 
-fn make_on(plan: &Compiled, placements: &[Placement], arena: &mut Arena) -> Result<(u32, OwnedFd)> {
+/// Descriptors of the caller that operations use.
+fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
+    plan.ops.iter().filter_map(|op| match &op.action {
+        Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
+        Action::FileFrom { from, .. } => Some(from.as_raw_fd()),
+        _ => None,
+    })
+}
+
+fn make_on(
+    plan: &Compiled,
+    placements: &[Placement],
+    trees: &[OwnedFd],
+    arena: &mut Arena,
+) -> Result<(u32, OwnedFd)> {
     let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
     kept.sort_unstable();
-    let joins = plan.ops.iter().find_map(|op| match &op.action {
-        crate::plan::op::Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
-        _ => None,
-    });
+    let highest = held_by_ops(plan)
+        .chain(trees.iter().map(AsRawFd::as_raw_fd))
+        .fold(highest(placements), RawFd::max);
     let stack = arena.stack();
     let record: &Record = arena.shared();
     let context = Context {
         plan,
         record,
         next_op: AtomicUsize::new(0),
-        first_unneeded: highest(placements).max(joins.unwrap_or(2)) + 1,
+        first_unneeded: highest + 1,
         placements,
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
         parent: std::process::id(),
+        trees,
         stack,
     };
     let outcome = {

@@ -13,7 +13,6 @@ pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod fd;
 pub(crate) mod mount;
-pub(crate) mod mount_attr;
 pub(crate) mod net;
 pub(crate) mod process;
 mod raw;
