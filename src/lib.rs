@@ -19,5 +19,5 @@ pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
-    Command, Engine, Extent, IdMap, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs,
+    Command, Engine, Extent, IdMap, Init, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs,
 };

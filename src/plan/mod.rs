@@ -7,6 +7,7 @@ pub(crate) mod op;
 pub(crate) mod place;
 mod program;
 mod root;
+pub(crate) mod stage;
 
 use crate::error::Result;
 use crate::ns::Namespaces;
@@ -16,6 +17,7 @@ use crate::sandbox::stdio::{Stdio, Stream};
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
+use stage::{Form, Stage};
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -64,6 +66,17 @@ pub(crate) struct Compiled {
     pub(crate) setup_timeout: Duration,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
+    /// What starts the program, unless the child does it.
+    pub(crate) stage: Option<Stage>,
+}
+
+impl Compiled {
+    /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
+    pub(crate) fn forks(&self) -> bool {
+        self.stage
+            .as_ref()
+            .is_some_and(|stage| matches!(stage.form, Form::Forked))
+    }
 }
 
 /// The system call that makes the child.

@@ -97,6 +97,8 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Become the second stage, which executes the program.
+    Stage,
     Exec,
 }
 
@@ -160,6 +162,7 @@ impl Action {
             Self::Stdio => "dup3",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::Stage => "execveat",
             Self::Exec => "execve",
         }
     }

@@ -1,11 +1,14 @@
 //! The parent's half of a spawn: prepare, clone, and make sense of what came back.
 
 use super::child::{Context, Placement, run};
+use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::maps;
-use super::record::{Note, Progress, Record};
+use super::record::{Call, Note, Progress, Record};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::op::Op;
+use crate::plan::stage::Form;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -19,6 +22,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -39,15 +43,15 @@ impl Drop for Blocked {
     }
 }
 
-pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
+pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
     refuse_frozen(plan)?;
-    let streams = Streams::open(plan)?;
+    let mut streams = Streams::open(plan)?;
     let mut arena = Arena::take()
         .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
-    let made = make(plan, &streams, &mut arena);
+    let made = make(plan, &mut streams, &mut arena);
     arena.put();
     let (pid, pidfd) = made?;
-    Ok(Child::new(pid, pidfd, streams.ours, plan.kill_on_drop))
+    Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
 }
 
 /// Kills and reaps a child that nobody will get.
@@ -96,18 +100,28 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 struct Streams {
     /// Descriptors of the child by stream, where they are not inherited.
     theirs: [Option<RawFd>; 3],
-    /// The child's ends of new pipes, closed when the child has them.
-    _pipes: Vec<OwnedFd>,
+    /// The child's ends of new pipes.
+    pipes: Vec<OwnedFd>,
     ours: Pipes,
+    control: Option<Control>,
+    /// The second stage's end of the socket.
+    socket: Option<OwnedFd>,
 }
 
 impl Streams {
     fn open(plan: &Compiled) -> Result<Self> {
         let mut streams = Self {
             theirs: [None; 3],
-            _pipes: Vec::new(),
+            pipes: Vec::new(),
             ours: Pipes::default(),
+            control: None,
+            socket: None,
         };
+        if let Some(stage) = &plan.stage {
+            let (ours, theirs) = Control::pair(stage.reaps())?;
+            streams.control = Some(ours);
+            streams.socket = Some(theirs);
+        }
         for (index, stream) in plan.stdio.iter().enumerate() {
             let theirs = match stream {
                 Stream::Inherit => None,
@@ -130,7 +144,7 @@ impl Streams {
                         write
                     };
                     let number = theirs.as_raw_fd();
-                    streams._pipes.push(theirs);
+                    streams.pipes.push(theirs);
                     Some(number)
                 }
             };
@@ -149,8 +163,20 @@ impl Streams {
             .descriptors
             .iter()
             .map(|(fd, target)| (fd.as_raw_fd(), *target));
+        let stage = plan.stage.iter().flat_map(|stage| {
+            let socket = self
+                .socket
+                .as_ref()
+                .map(|fd| (fd.as_raw_fd(), stage.control));
+            let image = match &stage.form {
+                Form::Program { image, number } => Some((image.as_raw_fd(), *number)),
+                Form::Forked => None,
+            };
+            socket.into_iter().chain(image)
+        });
         streams
             .chain(further)
+            .chain(stage)
             .map(|(source, target)| Placement {
                 source,
                 target,
@@ -163,13 +189,18 @@ impl Streams {
 /// What came of the clone.
 struct Outcome {
     cloned: Result<Cloned, Errno>,
+    start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 }
 
-fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
+fn make(plan: &Compiled, streams: &mut Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
     let placements = streams.placements(plan);
-    let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
+    let mut kept: Vec<RawFd> = placements
+        .iter()
+        .map(|placement| placement.target)
+        .filter(|&target| target > 2)
+        .collect();
     kept.sort_unstable();
     let joins = plan.ops.iter().find_map(|op| match &op.action {
         crate::plan::op::Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
@@ -197,7 +228,7 @@ fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, O
     let outcome = {
         let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
         let _blocked = Blocked::new()?;
-        start(plan, &context)?
+        start(plan, &context, streams)?
     };
     let cloned = outcome.cloned.map_err(|errno| {
         let call = match plan.method {
@@ -212,19 +243,37 @@ fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, O
         let error = Error::system(Step::Clone, what, call, errno);
         error.with_hint(diagnose::clone(plan, errno))
     })?;
-    judge(plan, record, cloned, outcome.maps, outcome.took)
+    judge(
+        plan,
+        record,
+        cloned,
+        outcome.start,
+        outcome.maps,
+        outcome.took,
+    )
 }
 
 /// Clones, with a thread beside it that writes the maps if the child cannot.
-fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
-    let go = || {
+fn start(plan: &Compiled, context: &Context<'_>, streams: &mut Streams) -> Result<Outcome> {
+    let mut go = || {
         let begun = Instant::now();
-        (clone_child(plan, context), begun.elapsed())
+        let cloned = clone_child(plan, context);
+        // Nothing must hold the child's ends open any more, or their end would not be seen.
+        streams.pipes.clear();
+        streams.socket = None;
+        let start = match (&streams.control, &cloned) {
+            (Some(control), Ok(_)) => {
+                Some(control.await_start(begun.checked_add(plan.setup_timeout)))
+            }
+            _ => None,
+        };
+        (cloned, start, begun.elapsed())
     };
     let Some(waiting) = plan.maps.as_ref().filter(|maps| maps.waits()) else {
-        let (cloned, took) = go();
+        let (cloned, start, took) = go();
         return Ok(Outcome {
             cloned,
+            start,
             maps: Ok(()),
             took,
         });
@@ -234,7 +283,7 @@ fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
             .name("ringfence-maps".into())
             .spawn_scoped(scope, || maps::serve(waiting, context.record))
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
-        let (cloned, took) = go();
+        let (cloned, start, took) = go();
         context.record.cancel_maps();
         let maps = writer.join().unwrap_or_else(|_| {
             Err(Error::other(
@@ -243,7 +292,12 @@ fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
                 "the thread that writes the maps has panicked",
             ))
         });
-        Ok(Outcome { cloned, maps, took })
+        Ok(Outcome {
+            cloned,
+            start,
+            maps,
+            took,
+        })
     })
 }
 
@@ -269,6 +323,7 @@ fn judge(
     plan: &Compiled,
     record: &Record,
     cloned: Cloned,
+    start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 ) -> Result<(u32, OwnedFd)> {
@@ -280,7 +335,8 @@ fn judge(
         (sibling, None, Some(waited))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
-    if record.progress() == Progress::Exec && !first_failed {
+    let running = matches!(start, None | Some(Start::Running | Start::AtGate));
+    if record.progress() == Progress::Exec && !first_failed && running {
         let pidfd = match pidfd {
             Some(pidfd) => Ok(pidfd),
             None => open_pidfd(pid),
@@ -293,7 +349,32 @@ fn judge(
     kill(pid, pidfd.as_ref());
     let waited = reap(pid, pidfd.as_ref());
     maps?;
-    Err(explain(plan, record, waited, took))
+    Err(match start {
+        Some(start) if record.progress() == Progress::Exec => start_error(plan, &start, waited),
+        _ => explain(plan, record, waited, took),
+    })
+}
+
+/// The error of a program that the second stage did not start.
+pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited, Errno>) -> Error {
+    let step = |wanted| plan.ops.iter().rfind(|op| op.step == wanted);
+    let (Some(exec), Some(init)) = (step(Step::Exec), step(Step::Init)) else {
+        return Error::other(ErrorKind::DiedBeforeExec, Step::Init, "");
+    };
+    match start {
+        Start::Failed(heard) => {
+            let (fail, text) = heard.failure();
+            let op = if fail.call == Call::Execve {
+                exec
+            } else {
+                init
+            };
+            let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
+            error.with_hint(diagnose::child(plan, op, &fail, &text))
+        }
+        Start::TimedOut => timed_out(plan, exec),
+        _ => died(plan, exec, waited),
+    }
 }
 
 fn open_pidfd(pid: u32) -> Result<OwnedFd> {
@@ -355,16 +436,25 @@ fn explain(
     }
     let signal = waited.map_or(0, |waited| waited.status & 0x7f);
     if signal == libc::SIGKILL && took >= plan.setup_timeout {
-        return Error::other(
-            ErrorKind::TimedOut,
-            op.step,
-            format!("{}: not done within {:?}", op.object, plan.setup_timeout),
-        )
-        .with_hint(Some(
-            "somebody stopped or froze the child, or the system is overloaded; see Command::setup_timeout"
-                .into(),
-        ));
+        return timed_out(plan, op);
     }
+    died(plan, op, waited)
+}
+
+fn timed_out(plan: &Compiled, op: &Op) -> Error {
+    Error::other(
+        ErrorKind::TimedOut,
+        op.step,
+        format!("{}: not done within {:?}", op.object, plan.setup_timeout),
+    )
+    .with_hint(Some(
+        "somebody stopped or froze the child, or the system is overloaded; see Command::setup_timeout"
+            .into(),
+    ))
+}
+
+fn died(plan: &Compiled, op: &Op, waited: Result<Waited, Errno>) -> Error {
+    let signal = waited.map_or(0, |waited| waited.status & 0x7f);
     let error = Error::other(
         ErrorKind::DiedBeforeExec,
         op.step,

@@ -66,15 +66,13 @@ pub(crate) const HAVE_CLONE3: bool = cfg!(any(target_arch = "x86_64", target_arc
 
 /// `clone3(2)`; the child calls `entry(data)` on the given stack. The exit signal is 0 until exec
 /// makes it SIGCHLD, so that a child that fails before exec stays between it and the caller.
-/// `CLONE_VFORK` is always added: `data` is borrowed until the child has exec'd or exited.
+/// With `CLONE_VM` comes `CLONE_VFORK`: `data` is borrowed until the child has exec'd or exited.
 pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Result<Cloned, Errno> {
     let mut start_data = Start { entry, data };
     let mut pidfd: libc::c_int = -1;
     let args = CloneArgs {
-        flags: request.flags
-            | u64::from(
-                (libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID).unsigned_abs(),
-            )
+        flags: suspending(request.flags)
+            | u64::from((libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID).unsigned_abs())
             | request.cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
         pidfd: (&raw mut pidfd) as u64,
         parent_tid: request.pid.as_ptr() as u64,
@@ -92,6 +90,15 @@ pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Res
         pid,
         pidfd: Some(pidfd),
     })
+}
+
+/// Whoever shares its memory with a child waits until the child no longer uses it.
+fn suspending(flags: u64) -> u64 {
+    if flags & u64::from(libc::CLONE_VM.unsigned_abs()) == 0 {
+        flags
+    } else {
+        flags | u64::from(libc::CLONE_VFORK.unsigned_abs())
+    }
 }
 
 /// Born in the cgroup named by the descriptor (Linux 5.7).
@@ -175,8 +182,8 @@ pub(crate) fn legacy_clone<T>(
     entry: Entry<T>,
     data: &T,
 ) -> Result<Cloned, Errno> {
-    let wide = u32::try_from(request.flags).map_err(|_| Errno::INVAL)?;
-    let flags = wide.cast_signed() | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+    let wide = u32::try_from(suspending(request.flags)).map_err(|_| Errno::INVAL)?;
+    let flags = wide.cast_signed() | libc::CLONE_PARENT_SETTID;
     let top = (request.stack.0 + request.stack.1) & !15;
     let mut start_data = Start { entry, data };
     // SAFETY: the stack belongs to the child alone, and the parent is suspended as long as the child uses
@@ -199,16 +206,18 @@ pub(crate) fn legacy_clone<T>(
     })
 }
 
-/// Clones again from a child: a process with a copy of the memory, a sibling of its maker, which waits
-/// until it has exec'd or exited.
+/// Clones again from a child: a process with a copy of the memory, a sibling of its maker, which waits,
+/// if it is told to, until it has exec'd or exited.
 pub(crate) fn fork_sibling<T>(
     stack: (usize, usize),
     entry: Entry<T>,
     data: &T,
     pid: &AtomicU32,
+    wait: bool,
 ) -> Result<u32, Errno> {
+    let flags = libc::CLONE_PARENT | if wait { libc::CLONE_VFORK } else { 0 };
     let request = Request {
-        flags: u64::from(libc::CLONE_PARENT.unsigned_abs()),
+        flags: u64::from(flags.unsigned_abs()),
         stack,
         pid,
         cgroup: None,

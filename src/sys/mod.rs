@@ -17,3 +17,4 @@ pub(crate) mod net;
 pub(crate) mod process;
 mod raw;
 pub(crate) mod signal;
+pub(crate) mod stage;
