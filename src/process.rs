@@ -123,6 +123,10 @@ impl Child {
         }
     }
 
+    pub(crate) fn plan(&self) -> &Compiled {
+        &self.plan
+    }
+
     /// The process id, in the pid namespace of the caller.
     #[must_use]
     pub fn id(&self) -> u32 {

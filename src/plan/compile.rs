@@ -180,6 +180,15 @@ impl Compiler<'_> {
         if init.is_none() && !gate {
             return Ok(None);
         }
+        let own = |path: &std::ffi::CString| {
+            [&b"/proc/self/exe"[..], b"/proc/thread-self/exe"].contains(&path.as_bytes())
+        };
+        if program.candidates.iter().any(own) {
+            return Err(Error::invalid(
+                "command",
+                "at that moment it is not the caller's program; std::env::current_exe names that",
+            ));
+        }
         let mut free = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
         let (control, number) = (free.next().unwrap_or(3), free.next().unwrap_or(4));
         let settings = [

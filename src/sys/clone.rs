@@ -64,8 +64,9 @@ pub(crate) struct Cloned {
 /// Whether [`clone3`] is implemented for this architecture.
 pub(crate) const HAVE_CLONE3: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-/// `clone3(2)`; the child calls `entry(data)` on the given stack. The exit signal is 0 until exec
-/// makes it SIGCHLD, so that a child that fails before exec stays between it and the caller.
+/// `clone3(2)`; the child calls `entry(data)` on the given stack. The exit signal of a
+/// child that is waited for is 0 until exec makes it SIGCHLD, so that a failure before exec stays
+/// between it and the caller.
 /// With `CLONE_VM` comes `CLONE_VFORK`: `data` is borrowed until the child has exec'd or exited.
 pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Result<Cloned, Errno> {
     let mut start_data = Start { entry, data };
@@ -76,6 +77,7 @@ pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Res
             | request.cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
         pidfd: (&raw mut pidfd) as u64,
         parent_tid: request.pid.as_ptr() as u64,
+        exit_signal: exit_signal(request.flags),
         stack: request.stack.0 as u64,
         stack_size: request.stack.1 as u64,
         cgroup: request.cgroup.map_or(0, |fd| u64::from(fd.unsigned_abs())),
@@ -98,6 +100,15 @@ fn suspending(flags: u64) -> u64 {
         flags
     } else {
         flags | u64::from(libc::CLONE_VFORK.unsigned_abs())
+    }
+}
+
+/// A child that nobody waits for may never exec, which would set it.
+fn exit_signal(flags: u64) -> u64 {
+    if suspending(flags) & u64::from(libc::CLONE_VFORK.unsigned_abs()) == 0 {
+        u64::from(libc::SIGCHLD.unsigned_abs())
+    } else {
+        0
     }
 }
 
@@ -182,7 +193,8 @@ pub(crate) fn legacy_clone<T>(
     entry: Entry<T>,
     data: &T,
 ) -> Result<Cloned, Errno> {
-    let wide = u32::try_from(suspending(request.flags)).map_err(|_| Errno::INVAL)?;
+    let flags = suspending(request.flags) | exit_signal(request.flags);
+    let wide = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
     let flags = wide.cast_signed() | libc::CLONE_PARENT_SETTID;
     let top = (request.stack.0 + request.stack.1) & !15;
     let mut start_data = Start { entry, data };

@@ -1,4 +1,5 @@
 mod exec;
+mod memfd;
 mod memory;
 mod reaping;
 mod signals;
@@ -43,6 +44,18 @@ use both_forms;
 
 fn forbid_own_program() {
     seccomp::deny(&[(libc::SYS_execveat, libc::EPERM)]).expect("a filter");
+    assert_forked(&sandbox());
+}
+
+/// The plan tells which form was chosen.
+fn assert_forked(sandbox: &Sandbox) {
+    let plan = sandbox
+        .clone()
+        .command("true")
+        .compile()
+        .unwrap()
+        .to_string();
+    assert!(plan.contains("init: a copy of the caller"), "{plan}");
 }
 
 fn sandbox() -> Sandbox {
