@@ -185,6 +185,8 @@ steps! {
     DieWithParent => "die_with_parent",
     /// Restoring signal actions, the signal mask and limits for the program.
     Signals => "signals",
+    /// Starting the process that reaps, or that waits at the gate.
+    Init => "init",
     /// Executing the program.
     Exec => "exec",
     /// Waiting for or signalling the program.

@@ -8,6 +8,7 @@ pub(crate) mod op;
 pub(crate) mod place;
 mod program;
 mod root;
+pub(crate) mod stage;
 
 use crate::error::Result;
 use crate::mount::Tree;
@@ -19,6 +20,7 @@ use crate::spawn::Reserve;
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
+use stage::{Form, Stage};
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -71,6 +73,17 @@ pub(crate) struct Compiled {
     pub(crate) setup_timeout: Duration,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
+    /// What starts the program, unless the child does it.
+    pub(crate) stage: Option<Stage>,
+}
+
+impl Compiled {
+    /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
+    pub(crate) fn forks(&self) -> bool {
+        self.stage
+            .as_ref()
+            .is_some_and(|stage| matches!(stage.form, Form::Forked))
+    }
 }
 
 /// A root that is prepared once; its copy is the first tree of every spawn.

@@ -135,6 +135,8 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Become the second stage, which executes the program.
+    SecondStage,
     Exec,
 }
 
@@ -259,6 +261,7 @@ impl Action {
             Self::Stdio => "fcntl, dup3",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::SecondStage => "execveat",
             Self::Exec => "execve",
         }
     }

@@ -16,8 +16,9 @@ use super::record::{Call, Fail, Named, Note, Record};
 use super::{inspect, root};
 use crate::plan::Compiled;
 use crate::plan::op::{Action, Ids};
+use crate::plan::stage::Form;
 use crate::sys::fd::{self, CloseRange};
-use crate::sys::{clone, exec, net, process, signal};
+use crate::sys::{clone, exec, net, process, signal, stage as sys_stage};
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -159,6 +160,7 @@ fn perform(
         Action::Stdio => place_descriptors(context),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::SecondStage => become_stage(context),
         Action::Exec => execute(context),
     }
 }
@@ -246,8 +248,9 @@ fn split(context: &Context<'_>, index: usize) -> Result<(), Fail> {
         .next_op
         .store(index.saturating_add(1), Ordering::Release);
     let half = (context.stack.0, context.stack.1 / 2);
-    clone::fork_sibling(half, run, context, &context.record.sibling).named(Call::Clone)?;
-    // The sibling has exec'd or failed by now, and has told the parent.
+    let wait = !context.plan.forks();
+    clone::fork_sibling(half, run, context, &context.record.sibling, wait).named(Call::Clone)?;
+    // The sibling tells the parent how it went.
     exec::exit_group(0)
 }
 
@@ -383,6 +386,29 @@ fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
         first = keep.saturating_add(1);
     }
     fd::close_range(first, u32::MAX, close).named(Call::CloseRange)
+}
+
+/// Leaves the program to the second stage, which tells the caller how it went.
+fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
+    let plan = context.plan;
+    let Some(stage) = &plan.stage else {
+        return Ok(());
+    };
+    context.record.exec();
+    match stage.form {
+        Form::Program { number, .. } => {
+            fd::set_cloexec(number).named(Call::Fcntl)?;
+            let errno = exec::execveat(number, &stage.arguments, &plan.program.envp);
+            Err(Fail::new(Call::Execveat, errno))
+        }
+        Form::Forked => sys_stage::run(
+            stage.control,
+            stage.settings,
+            plan.program.candidates.len(),
+            &stage.arguments,
+            &plan.program.envp,
+        ),
+    }
 }
 
 /// As execvp does: goes on along PATH where there is nothing to execute, and remembers that something

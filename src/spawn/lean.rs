@@ -38,7 +38,7 @@ pub(super) fn spawn(
                     .zip(sources)
                     .map(|(own, (_, target))| Placement::new(own.as_raw_fd(), *target))
                     .collect();
-                match make(plan, &placements) {
+                match make(plan, &placements, None) {
                     Ok((pid, pidfd)) => {
                         let _ = tell.send(Ok(pid));
                         // Held until the caller has a pidfd of its own. That the child was not reaped

@@ -1,6 +1,7 @@
 //! Doing what the plan says: the parent's half, and the child's.
 
 mod child;
+mod control;
 mod dumpable;
 mod inspect;
 mod keeper;
@@ -17,6 +18,8 @@ use crate::plan::Compiled;
 use crate::process::Child;
 use std::sync::Arc;
 
+pub(crate) use control::{Control, Start};
+pub(crate) use parent::start_error;
 pub(crate) use record::{Call, Fail, Note};
 pub(crate) use reserve::Reserve;
 
