@@ -79,6 +79,8 @@ fn print(name: &str, ours: &Times, other: &Times, what: &str) {
 }
 
 const ROUNDS: usize = 1000;
+/// Where the rounds cannot take turns one by one, they do so in this many blocks.
+const BLOCKS: usize = 4;
 
 /// Ours beside the floor, for every row.
 fn against_the_floor(program: &Path) {
@@ -94,7 +96,6 @@ fn against_the_floor(program: &Path) {
 /// Ours with much against ours with little. A process cannot be large and small in turns quickly, so
 /// the rounds alternate in blocks.
 fn against_itself(program: &Path) {
-    const BLOCKS: usize = 4;
     for row in [Row::NoNamespaces, Row::SixNamespaces, Row::MinimalRoot] {
         let plan = plan(row, program);
         let mut small = Vec::new();
@@ -141,6 +142,35 @@ fn against_itself(program: &Path) {
                 "as with few",
             );
         }
+    }
+    late(program);
+}
+
+/// Pipes of a command that is compiled when the caller has many descriptors already.
+fn late(program: &Path) {
+    for row in [Row::NoNamespaces, Row::SixNamespaces] {
+        let command = sandbox(row).command(program);
+        let once = || {
+            let output = command.output().expect("the sandbox starts");
+            assert!(output.status.success());
+        };
+        let mut few = Vec::new();
+        let mut many = Vec::new();
+        for _ in 0..BLOCKS {
+            let [times] = interleave(ROUNDS / BLOCKS, [&mut || once()]);
+            few.push(times);
+            let descriptors = black_box(floor::many_descriptors(19_000));
+            let [times] = interleave(ROUNDS / BLOCKS, [&mut || once()]);
+            many.push(times);
+            drop(descriptors);
+        }
+        let name = format!("{}, output() once, 19,000 descriptors", row.name());
+        print(
+            &name,
+            &Times::merge(many),
+            &Times::merge(few),
+            "as with few",
+        );
     }
 }
 

@@ -7,12 +7,15 @@ compile_error!("ringfence supports 64-bit Linux only");
 
 mod diagnose;
 mod error;
+pub mod mount;
 mod ns;
 mod plan;
 mod process;
 mod sandbox;
 mod spawn;
 mod sys;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
 pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};

@@ -131,8 +131,8 @@ impl Action {
             Self::OwnDescriptors => "close_range",
             Self::Guard { .. } => "timer_create, timer_settime, prlimit64",
             Self::JoinCgroup { .. } => "write",
-            Self::WriteProc { .. } => "openat, write",
-            Self::AwaitMaps => "futex",
+            Self::WriteProc { .. } => "openat, fstatfs, write",
+            Self::AwaitMaps => "prctl, futex",
             Self::Unshare { .. } => "unshare",
             Self::Split => "clone",
             Self::SetIds(Ids { groups: None, .. }) => "setresgid, setresuid",
@@ -143,22 +143,24 @@ impl Action {
             Self::Propagation(_) => "mount",
             Self::ClearUmask | Self::SetUmask { .. } => "umask",
             Self::RootTmpfs(_) => "fsopen, fsconfig, fsmount, move_mount",
-            Self::RootDir { .. } => "open_tree, move_mount",
+            Self::RootDir { .. } => "open_tree, fstat, move_mount",
             Self::RootInherited => "openat",
-            Self::Bind(_) => "open_tree, mount_setattr, openat2, mkdirat, move_mount",
+            Self::Bind(_) => {
+                "open_tree, mount_setattr, fstat, openat2, mkdirat, openat, move_mount"
+            }
             Self::Mount { .. } => "fsopen, fsconfig, fsmount, openat2, mkdirat, move_mount",
             Self::Dev { .. } => {
-                "fsopen, fsconfig, fsmount, move_mount, openat, open_tree, mkdirat, symlinkat"
+                "openat2, mkdirat, fsopen, fsconfig, fsmount, move_mount, open_tree, fstat, openat, symlinkat"
             }
-            Self::Symlink { .. } => "symlinkat",
+            Self::Symlink { .. } => "openat2, mkdirat, symlinkat",
             Self::Dir { .. } => "openat2, mkdirat",
-            Self::File { .. } => "openat, write",
+            Self::File { .. } => "openat2, mkdirat, openat, write",
             Self::PivotRoot => "fchdir, pivot_root, umount2, chdir",
             Self::NewSession => "setsid",
             Self::CurrentDir { confined: true, .. } => "openat2, fchdir",
             Self::CurrentDir { .. } => "chdir",
-            Self::DieWithParent => "prctl",
-            Self::Stdio => "dup3",
+            Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
+            Self::Stdio => "fcntl, dup3",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::Exec => "execve",

@@ -51,7 +51,17 @@ pub(crate) struct Placement {
     pub(crate) source: RawFd,
     pub(crate) target: RawFd,
     /// Where the child has copied the source to, above all targets.
-    pub(crate) copy: AtomicI32,
+    copy: AtomicI32,
+}
+
+impl Placement {
+    pub(crate) fn new(source: RawFd, target: RawFd) -> Self {
+        Self {
+            source,
+            target,
+            copy: AtomicI32::new(source),
+        }
+    }
 }
 
 /// What the child holds on to between operations.
@@ -95,6 +105,7 @@ fn perform(
             nanoseconds,
         } => {
             guard(context, *seconds, *nanoseconds)?;
+            // Here, since every process that the child consists of begins with a guard.
             state.open_stat(context.plan)
         }
         Action::JoinCgroup { procs } => write_all(procs, b"0"),
@@ -192,10 +203,13 @@ pub(super) fn write_all(file: &OwnedFd, mut text: &[u8]) -> Result<(), Fail> {
 }
 
 fn guard(context: &Context<'_>, seconds: u64, nanoseconds: u32) -> Result<(), Fail> {
-    match signal::kill_unless_exec(seconds, nanoseconds) {
+    match signal::create_kill_timer() {
+        Ok(timer) => {
+            signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+        }
         // A kernel without POSIX timers leaves nothing to guard with.
-        Ok(()) | Err(Errno::NOSYS) => {}
-        Err(errno) => return Err(Fail::new(Call::Timer, errno)),
+        Err(Errno::NOSYS) => {}
+        Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
     }
     // A limit of 1 also holds back the handlers of core_pattern, which 0 does not.
     match context.core_limit {

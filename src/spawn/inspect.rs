@@ -118,9 +118,9 @@ fn elf_interpreter(file: &OwnedFd, head: &[u8]) -> Option<Name> {
 /// The parent's pid in `/proc/self/stat`: the second field after the name, which ends at the last `)`.
 pub(super) fn parent_in_stat(stat: &OwnedFd) -> Result<u32, Fail> {
     let mut text = [0_u8; 512];
-    let length = rustix::io::pread(stat, &mut text[..], 0).named(Call::Read)?;
+    let length = rustix::io::pread(stat, &mut text[..], 0).named(Call::Pread)?;
     let text = text.get(..length).unwrap_or(&[]);
-    parse_parent(text).ok_or(Fail::new(Call::Read, Errno::INVAL))
+    parse_parent(text).ok_or(Fail::new(Call::Pread, Errno::INVAL))
 }
 
 fn parse_parent(stat: &[u8]) -> Option<u32> {

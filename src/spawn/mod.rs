@@ -4,6 +4,7 @@ mod child;
 mod dumpable;
 mod inspect;
 mod keeper;
+mod lean;
 mod maps;
 mod parent;
 mod record;

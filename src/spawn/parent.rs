@@ -2,11 +2,11 @@
 
 use super::child::{Context, Placement, run};
 use super::dumpable::Hold;
-use super::maps;
 use super::record::{Note, Progress, Record};
-use super::reserve::Lowered;
+use super::{lean, maps};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::plan::maps::Maps;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -14,12 +14,12 @@ use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
-use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -43,12 +43,30 @@ impl Drop for Blocked {
 pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
     refuse_frozen(plan)?;
     let streams = Streams::open(plan)?;
-    let mut arena = Arena::take()
-        .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
-    let made = make(plan, &streams, &mut arena);
-    arena.put();
+    let sources = streams.sources(plan);
+    let reserve = plan.reserve.as_ref();
+    let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
+    let placements: Vec<_> = sources
+        .iter()
+        .map(|&(fd, target)| {
+            let number = fd.as_raw_fd();
+            let low = lowered.as_ref().map(|lowered| lowered.number(number));
+            Placement::new(low.unwrap_or(number), target)
+        })
+        .collect();
+    let worthwhile = highest(&placements) >= lean::HIGH && plan.cgroup.is_none();
+    let made = worthwhile
+        .then(|| lean::spawn(plan, &sources))
+        .flatten()
+        .unwrap_or_else(|| make(plan, &placements));
+    drop((lowered, placements, sources));
     let (pid, pidfd) = made?;
     Ok(Child::new(pid, pidfd, streams.ours, plan.kill_on_drop))
+}
+
+fn highest(placements: &[Placement]) -> RawFd {
+    let sources = placements.iter().map(|placement| placement.source);
+    sources.fold(2, RawFd::max)
 }
 
 /// Kills and reaps a child that nobody will get.
@@ -95,8 +113,6 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 
 /// The standard streams of one spawn.
 struct Streams {
-    /// Descriptors of the child by stream, where they are not inherited.
-    theirs: [Option<RawFd>; 3],
     /// The child's ends of new pipes, closed when the child has them.
     pipes: Vec<OwnedFd>,
     ours: Pipes,
@@ -105,56 +121,50 @@ struct Streams {
 impl Streams {
     fn open(plan: &Compiled) -> Result<Self> {
         let mut streams = Self {
-            theirs: [None; 3],
             pipes: Vec::new(),
             ours: Pipes::default(),
         };
         for (index, stream) in plan.stdio.iter().enumerate() {
-            let theirs = match stream {
-                Stream::Inherit => None,
-                Stream::Null => plan.null.as_ref().map(AsRawFd::as_raw_fd),
-                Stream::Fd(fd) => Some(fd.as_raw_fd()),
-                Stream::Piped => {
-                    let (read, write) = pipe_with(PipeFlags::CLOEXEC)
-                        .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
-                    let theirs = if index == 0 {
-                        streams.ours.stdin = Some(write.into());
-                        read
-                    } else {
-                        if index == 1 {
-                            streams.ours.stdout = Some(read.into());
-                        } else {
-                            streams.ours.stderr = Some(read.into());
-                        }
-                        write
-                    };
-                    let number = theirs.as_raw_fd();
-                    streams.pipes.push(theirs);
-                    Some(number)
+            if !matches!(stream, Stream::Piped) {
+                continue;
+            }
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
+            let theirs = match index {
+                0 => {
+                    streams.ours.stdin = Some(write.into());
+                    read
+                }
+                1 => {
+                    streams.ours.stdout = Some(read.into());
+                    write
+                }
+                _ => {
+                    streams.ours.stderr = Some(read.into());
+                    write
                 }
             };
-            if let Some(slot) = streams.theirs.get_mut(index) {
-                *slot = theirs;
-            }
+            streams.pipes.push(theirs);
         }
         Ok(streams)
     }
 
-    fn placements(&self, plan: &Compiled, lowered: Option<&Lowered<'_>>) -> Vec<Placement> {
-        let streams = (0..)
-            .zip(self.theirs)
-            .filter_map(|(target, source)| Some((source?, target)));
-        let further = plan
-            .descriptors
-            .iter()
-            .map(|(fd, target)| (fd.as_raw_fd(), *target));
-        streams
-            .chain(further)
-            .map(|(source, target)| Placement {
-                source: lowered.map_or(source, |lowered| lowered.number(source)),
-                target,
-                copy: AtomicI32::new(source),
+    /// The caller's descriptors that the program gets, and their numbers there.
+    fn sources<'a>(&'a self, plan: &'a Compiled) -> Vec<(BorrowedFd<'a>, RawFd)> {
+        let mut pipes = self.pipes.iter();
+        let further = plan.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        (0..)
+            .zip(&plan.stdio)
+            .filter_map(|(at, stream)| {
+                let fd = match stream {
+                    Stream::Inherit => return None,
+                    Stream::Null => plan.null.as_ref()?.as_fd(),
+                    Stream::Fd(fd) => fd.as_fd(),
+                    Stream::Piped => pipes.next()?.as_fd(),
+                };
+                Some((fd, at))
             })
+            .chain(further)
             .collect()
     }
 }
@@ -166,29 +176,30 @@ struct Outcome {
     took: std::time::Duration,
 }
 
-fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
-    let reserve = plan.reserve.as_ref();
-    let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
-    let placements = streams.placements(plan, lowered.as_ref());
+/// Makes the child, from the descriptor table of the calling thread.
+pub(super) fn make(plan: &Compiled, placements: &[Placement]) -> Result<(u32, OwnedFd)> {
+    let mut arena = Arena::take()
+        .map_err(|(call, errno)| Error::system(Step::Prepare, "the child's stack", call, errno))?;
+    let made = make_on(plan, placements, &mut arena);
+    arena.put();
+    made
+}
+
+fn make_on(plan: &Compiled, placements: &[Placement], arena: &mut Arena) -> Result<(u32, OwnedFd)> {
     let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
     kept.sort_unstable();
     let joins = plan.ops.iter().find_map(|op| match &op.action {
         crate::plan::op::Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
         _ => None,
     });
-    let highest = placements
-        .iter()
-        .map(|placement| placement.source)
-        .chain(joins)
-        .fold(2, RawFd::max);
     let stack = arena.stack();
     let record: &Record = arena.shared();
     let context = Context {
         plan,
         record,
         next_op: AtomicUsize::new(0),
-        first_unneeded: highest + 1,
-        placements: &placements,
+        first_unneeded: highest(placements).max(joins.unwrap_or(2)) + 1,
+        placements,
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
@@ -196,7 +207,8 @@ fn make(plan: &Compiled, streams: &Streams, arena: &mut Arena) -> Result<(u32, O
         stack,
     };
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
+        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
+            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
         start(plan, &context)?
     };
@@ -253,6 +265,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
         flags: plan.flags,
         stack: context.stack,
         pid: &context.record.pid,
+        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
         cgroup: plan
             .cgroup
             .as_ref()
@@ -281,7 +294,10 @@ fn judge(
         (sibling, None, Some(waited))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
-    if record.progress() == Progress::Exec && !first_failed {
+    // The mark is set before exec; a child that was killed in exec has not become the program.
+    let started = record.progress() == Progress::Exec
+        && !process::is_before_exec(target(pid, pidfd.as_ref()));
+    if started && !first_failed {
         let pidfd = match pidfd {
             Some(pidfd) => Ok(pidfd),
             None => open_pidfd(pid),
@@ -297,7 +313,7 @@ fn judge(
     Err(explain(plan, record, waited, took))
 }
 
-fn open_pidfd(pid: u32) -> Result<OwnedFd> {
+pub(super) fn open_pidfd(pid: u32) -> Result<OwnedFd> {
     let raw = rustix::process::Pid::from_raw(pid.cast_signed());
     let opened = match raw {
         Some(raw) => pidfd_open(raw, PidfdFlags::empty()),
@@ -322,9 +338,12 @@ fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
     }
 }
 
+fn target(pid: u32, pidfd: Option<&OwnedFd>) -> Target<'_> {
+    pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()))
+}
+
 fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
-    let target = pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()));
-    process::wait(target, true).and_then(|waited| waited.ok_or(Errno::CHILD))
+    process::wait(target(pid, pidfd), true).and_then(|waited| waited.ok_or(Errno::CHILD))
 }
 
 /// The error of a child that did not get as far as its program.
