@@ -1,20 +1,27 @@
 //! What the caller wants: the description of a sandbox and of the program in it.
 
 mod command;
+mod entries;
 pub(crate) mod idmap;
+mod init;
+pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
 pub(crate) mod subid;
 mod time;
 
 pub use command::Command;
+pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
+pub use init::Init;
+pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::Stdio;
 pub use time::TimeOffset;
 
+use crate::mount::Propagation;
 use crate::ns::Namespaces;
-use rootfs::{Access, Entry, What};
+use rootfs::{BindSource, Entry, What};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -70,8 +77,12 @@ pub struct Sandbox {
     pub(crate) loopback_down: bool,
     pub(crate) rootfs: Option<Rootfs>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) mount_lock: Option<MountLock>,
+    pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
+    pub(crate) init: Option<Init>,
 }
 
 /// How the child is made. The result is the same; only the cost differs.
@@ -238,27 +249,15 @@ impl Sandbox {
     /// and device files are without effect there; other restrictions of the source stay.
     #[doc(alias = "MS_BIND")]
     pub fn bind(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
-        let source = source.into();
-        self.entry(
-            at,
-            What::Bind {
-                source,
-                access: Access::ReadWrite,
-            },
-        )
+        let source = BindSource::Path(source.into());
+        self.bound("bind", source, at, Bind::new())
     }
 
     /// [`bind`](Self::bind), read-only in its whole depth.
     #[doc(alias = "MS_RDONLY")]
     pub fn bind_ro(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
-        let source = source.into();
-        self.entry(
-            at,
-            What::Bind {
-                source,
-                access: Access::ReadOnly,
-            },
-        )
+        let source = BindSource::Path(source.into());
+        self.bound("bind_ro", source, at, Bind::new().read_only())
     }
 
     /// Mounts an empty tmpfs of mode 1777 at a path inside.
@@ -274,7 +273,7 @@ impl Sandbox {
     /// Mounts a procfs, which shows the pid namespace of the program. Where there is a new user
     /// namespace there must be a new pid namespace too.
     pub fn proc(self, at: impl Into<PathBuf>) -> Self {
-        self.entry(at, What::Proc)
+        self.proc_with(at, Proc::new())
     }
 
     /// Mounts a sysfs, read-only, which shows the network namespace of the program. Where there is a new
@@ -343,6 +342,38 @@ impl Sandbox {
     #[doc(alias = "CLONE_INTO_CGROUP")]
     pub fn into_cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(directory.into());
+        self
+    }
+
+    /// Puts a process of ours before the program in the new pid namespace, which it needs
+    /// ([`pid`](Self::pid)): it is process 1, the program process 2.
+    ///
+    /// The program then lives as it does outside: signals that it has not asked for have their usual
+    /// effect on it, and it need not reap what its descendants leave behind. Signals sent to
+    /// [`Child::id`](crate::Child::id), which is that of process 1, and by
+    /// [`Child::signal`](crate::Child::signal), are passed on to the program. When it ends, everything else in the
+    /// sandbox is killed, and [`Child::wait`](crate::Child::wait) returns its exact status. To others, such as a shell
+    /// that is the caller's parent, process 1 ends with the program's exit code, or with 128 and the
+    /// number of the signal that ended it, since the kernel lets no process 1 end by a signal of its own.
+    ///
+    /// Process 1 is a program of a few kilobytes in a sealed memfd: nothing of the caller's memory is
+    /// in it, no descriptor but a socket to the caller, and its cost does not depend on the
+    /// caller's size. Where a memfd may not be executed (`vm.memfd_noexec`, a filter), or where the crate was
+    /// built without that program, a forked child takes its place: it behaves in the same way, costs
+    /// a copy of the caller's page tables, and keeps a copy of the caller's memory, which nobody can
+    /// look into.
+    ///
+    /// # Kernel
+    /// [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html),
+    /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), execveat(2).
+    #[doc(alias = "reaper")]
+    pub fn init(self) -> Self {
+        self.init_with(Init::new())
+    }
+
+    /// [`init`](Self::init), with other behaviour.
+    pub fn init_with(mut self, init: Init) -> Self {
+        self.init = Some(init);
         self
     }
 

@@ -16,8 +16,9 @@ use super::record::{Call, Fail, Named, Note, Record};
 use super::{inspect, root};
 use crate::plan::Compiled;
 use crate::plan::op::{Action, Ids};
+use crate::plan::stage::Form;
 use crate::sys::fd::{self, CloseRange};
-use crate::sys::{clone, exec, net, process, signal};
+use crate::sys::{clone, exec, net, process, signal, stage as sys_stage};
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -41,6 +42,8 @@ pub(crate) struct Context<'a> {
     pub(crate) core_limit: (u64, u64),
     /// The caller's pid, as getppid shows it where the child stays in its pid namespace.
     pub(crate) parent: u32,
+    /// Copies of trees of the caller's, made for this spawn.
+    pub(crate) trees: &'a [OwnedFd],
     /// The stack, whose lower half a sibling may use.
     pub(crate) stack: (usize, usize),
 }
@@ -51,13 +54,24 @@ pub(crate) struct Placement {
     pub(crate) source: RawFd,
     pub(crate) target: RawFd,
     /// Where the child has copied the source to, above all targets.
-    pub(crate) copy: AtomicI32,
+    copy: AtomicI32,
+}
+
+impl Placement {
+    pub(crate) fn new(source: RawFd, target: RawFd) -> Self {
+        Self {
+            source,
+            target,
+            copy: AtomicI32::new(source),
+        }
+    }
 }
 
 /// What the child holds on to between operations.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) root: Option<OwnedFd>,
+    pub(super) stage: Option<root::Stage>,
     umask: Option<Mode>,
     /// `/proc/self` of the caller's mount namespace, known to be procfs.
     proc_self: Option<OwnedFd>,
@@ -118,22 +132,35 @@ fn perform(
             }
             Ok(())
         }
-        Action::RootTmpfs(_)
+        Action::Stage { .. }
+        | Action::Unstage
+        | Action::RootTmpfs(_)
         | Action::RootDir { .. }
+        | Action::RootOverlay(_)
+        | Action::RootTree { .. }
         | Action::RootInherited
         | Action::Bind(_)
         | Action::Mount { .. }
+        | Action::Overlay { .. }
         | Action::Dev { .. }
+        | Action::Mask { .. }
+        | Action::Remount { .. }
         | Action::Symlink { .. }
         | Action::Dir { .. }
         | Action::File { .. }
-        | Action::PivotRoot => root::perform(state, action),
+        | Action::FileFrom { .. }
+        | Action::RootReadOnly
+        | Action::PivotRoot
+        | Action::Chroot
+        | Action::KeepProc => root::perform(context.into(), state, action),
+        Action::DropSysAdmin => drop_sys_admin(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent => die_with_parent(context, state),
         Action::Stdio => place_descriptors(context),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::SecondStage => become_stage(context),
         Action::Exec => execute(context),
     }
 }
@@ -141,8 +168,7 @@ fn perform(
 impl State {
     /// In a new pid namespace getppid shows nothing; the caller's procfs still does.
     fn open_stat(&mut self, plan: &Compiled) -> Result<(), Fail> {
-        let hidden = plan.namespaces.contains(crate::ns::Namespaces::PID);
-        if plan.die_with_parent && hidden && self.stat.is_none() {
+        if plan.die_with_parent && plan.hides_parent() && self.stat.is_none() {
             let stat = rustix::fs::openat(
                 self.proc_self()?,
                 c"stat",
@@ -155,7 +181,7 @@ impl State {
         Ok(())
     }
 
-    fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
+    pub(super) fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
         if self.proc_self.is_none() {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(CWD, c"/proc/self", flags, Mode::empty())
@@ -222,8 +248,9 @@ fn split(context: &Context<'_>, index: usize) -> Result<(), Fail> {
         .next_op
         .store(index.saturating_add(1), Ordering::Release);
     let half = (context.stack.0, context.stack.1 / 2);
-    clone::fork_sibling(half, run, context, &context.record.sibling).named(Call::Clone)?;
-    // The sibling has exec'd or failed by now, and has told the parent.
+    let wait = !context.plan.forks();
+    clone::fork_sibling(half, run, context, &context.record.sibling, wait).named(Call::Clone)?;
+    // The sibling tells the parent how it went.
     exec::exit_group(0)
 }
 
@@ -238,6 +265,23 @@ fn set_ids(ids: &Ids) -> Result<(), Fail> {
         rustix::thread::set_thread_res_uid(uid, uid, uid).named(Call::Setresuid)?;
     }
     Ok(())
+}
+
+/// Out of the bounding set first, so that no later exec brings it back.
+fn drop_sys_admin() -> Result<(), Fail> {
+    use rustix::thread::{
+        CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities,
+    };
+    remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).named(Call::Prctl)?;
+    let mut sets = capabilities(None).named(Call::Capset)?;
+    for set in [
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+    ] {
+        set.remove(CapabilitySet::SYS_ADMIN);
+    }
+    set_capabilities(None, sets).named(Call::Capset)
 }
 
 fn loopback_up() -> Result<(), Fail> {
@@ -344,8 +388,31 @@ fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
     fd::close_range(first, u32::MAX, close).named(Call::CloseRange)
 }
 
+/// Leaves the program to the second stage, which tells the caller how it went.
+fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
+    let plan = context.plan;
+    let Some(stage) = &plan.stage else {
+        return Ok(());
+    };
+    context.record.exec();
+    match stage.form {
+        Form::Program { number, .. } => {
+            fd::set_cloexec(number).named(Call::Fcntl)?;
+            let errno = exec::execveat(number, &stage.arguments, &plan.program.envp);
+            Err(Fail::new(Call::Execveat, errno))
+        }
+        Form::Forked => sys_stage::run(
+            stage.control,
+            stage.settings,
+            plan.program.candidates.len(),
+            &stage.arguments,
+            &plan.program.envp,
+        ),
+    }
+}
+
 /// As execvp does: goes on along PATH where there is nothing to execute, and remembers that something
-/// was there but might not be executed.
+/// was there but might not be executed, or lacks its interpreter.
 fn execute(context: &Context<'_>) -> Result<(), Fail> {
     let program = &context.plan.program;
     let mut refused = None;
@@ -355,12 +422,11 @@ fn execute(context: &Context<'_>) -> Result<(), Fail> {
         let errno = exec::execve(path, &program.argv, &program.envp);
         let fail = inspect::exec_failure(context.record, path, errno);
         match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT
-                if fail.note == Note::Nothing =>
-            {
+            Errno::ACCESS => refused = Some(fail),
+            Errno::NOENT if fail.note != Note::Nothing => refused = Some(fail),
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
                 last = errno;
             }
-            Errno::ACCESS => refused = Some(fail),
             _ => return Err(fail),
         }
     }

@@ -23,10 +23,13 @@ macro_rules! calls {
 
 calls! {
     Chdir => "chdir",
+    Chroot => "chroot",
+    Capset => "capset",
     Clone => "clone",
     CloseRange => "close_range",
     Dup => "dup3",
     Execve => "execve",
+    Execveat => "execveat",
     Fchdir => "fchdir",
     Fcntl => "fcntl",
     Fsconfig => "fsconfig",
@@ -37,6 +40,7 @@ calls! {
     Futex => "futex",
     Ioctl => "ioctl",
     Mkdirat => "mkdirat",
+    Mknodat => "mknodat",
     Mount => "mount",
     MountSetattr => "mount_setattr",
     MoveMount => "move_mount",
@@ -46,16 +50,20 @@ calls! {
     PivotRoot => "pivot_root",
     Prctl => "prctl",
     Pread => "pread64",
+    Read => "read",
     Prlimit => "prlimit64",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
+    Setpgid => "setpgid",
     Sethostname => "sethostname",
     Setresgid => "setresgid",
     Setresuid => "setresuid",
     Setsid => "setsid",
+    Signalfd => "signalfd4",
     Sigaction => "rt_sigaction",
     Sigprocmask => "rt_sigprocmask",
     Socket => "socket",
+    Statx => "statx",
     Symlinkat => "symlinkat",
     TimerCreate => "timer_create",
     TimerSettime => "timer_settime",
@@ -83,6 +91,16 @@ pub(crate) enum Note {
     MapsFailed,
     /// The parent ended before the program was bound to its life.
     Orphaned,
+    /// A mount that another one covers could not be changed.
+    HiddenMount,
+    /// The kernel's own words are in the text.
+    KernelSays,
+    /// The path of a descriptor leads elsewhere by now.
+    Swapped,
+    /// The path of the layer is in the text.
+    Layer,
+    /// What should be hidden is not there.
+    NothingToMask,
 }
 
 /// A failure in the child.
@@ -216,6 +234,11 @@ impl Record {
             Note::NotProcfs,
             Note::MapsFailed,
             Note::Orphaned,
+            Note::HiddenMount,
+            Note::KernelSays,
+            Note::Swapped,
+            Note::Layer,
+            Note::NothingToMask,
         ];
         Fail {
             call: Call::ALL.get(call).copied().unwrap_or(Call::Execve),

@@ -78,6 +78,14 @@ pub(crate) fn is_before_exec(target: Target<'_>) -> bool {
     unsafe { syscall(libc::SYS_waitid, args) }.is_ok()
 }
 
+/// A `struct rusage` that the kernel has filled in, from its bytes.
+pub(crate) fn usage_from_bytes(bytes: &[u8]) -> Option<libc::rusage> {
+    const SIZE: usize = size_of::<libc::rusage>();
+    let bytes: [u8; SIZE] = bytes.try_into().ok()?;
+    // SAFETY: a plain C structure of integers, of that size; any bytes are valid.
+    Some(unsafe { core::mem::transmute::<[u8; SIZE], libc::rusage>(bytes) })
+}
+
 /// Whether the program runs with more privilege than its caller (`AT_SECURE`).
 pub(crate) fn is_secure() -> bool {
     // SAFETY: reads the auxiliary vector, which libc keeps.
