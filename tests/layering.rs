@@ -28,11 +28,11 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "sandbox",
-        may_name: &["error", "ns", "plan", "process"],
+        may_name: &["error", "mount", "ns", "plan", "process"],
     },
     Rule {
         module: "plan",
-        may_name: &["error", "ns", "process", "sandbox", "spawn", "sys"],
+        may_name: &["error", "mount", "ns", "process", "sandbox", "spawn", "sys"],
     },
     Rule {
         module: "spawn::child",
@@ -58,7 +58,11 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "process",
-        may_name: &["error", "ns", "sys"],
+        may_name: &["error", "ns", "plan", "spawn", "sys"],
+    },
+    Rule {
+        module: "mount",
+        may_name: &["error", "ns", "sandbox", "sys"],
     },
 ];
 
