@@ -185,6 +185,8 @@ steps! {
     DieWithParent => "die_with_parent",
     /// Restoring signal actions, the signal mask and limits for the program.
     Signals => "signals",
+    /// Starting the process that reaps, or that waits at the gate.
+    Init => "init",
     /// Executing the program.
     Exec => "exec",
     /// Waiting for or signalling the program.
@@ -220,7 +222,7 @@ impl Error {
             setter: None,
             syscall: Some(syscall),
             what: describe(step, &object),
-            hint: None,
+            hint: limit(errno).map(str::to_owned),
             cause: Some(errno.into()),
         }))
     }
@@ -292,6 +294,18 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+}
+
+/// What is usual for an errno, whatever the step.
+fn limit(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::MFILE => Some("this process has too many open descriptors: see RLIMIT_NOFILE"),
+        Errno::NFILE => Some("the system has too many open files: see fs.file-max"),
+        Errno::NOMEM => Some(
+            "out of memory, or the init of the pid namespace has ended, or a memory cgroup is at its limit",
+        ),
+        _ => None,
     }
 }
 

@@ -7,6 +7,7 @@ compile_error!("ringfence supports 64-bit Linux only");
 
 mod diagnose;
 mod error;
+mod lifetime;
 pub mod mount;
 mod ns;
 mod plan;
@@ -14,12 +15,14 @@ mod process;
 mod sandbox;
 mod spawn;
 mod sys;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
 pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
-    Bind, Command, Engine, Extent, HidePid, IdMap, MountLock, Overlay, Proc, Rootfs, Sandbox,
+    Bind, Command, Engine, Extent, HidePid, IdMap, Init, MountLock, Overlay, Proc, Rootfs, Sandbox,
     Setgroups, Stdio, TimeOffset, Tmpfs,
 };

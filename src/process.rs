@@ -2,7 +2,10 @@
 
 use crate::error::{Error, Result, Step};
 use crate::ns::NamespaceIds;
+use crate::plan::Compiled;
+use crate::spawn::{Control, Start};
 use crate::sys::process::{Target, wait};
+use crate::sys::stage::message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -10,6 +13,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The caller's ends of the pipes to a program.
@@ -52,7 +56,9 @@ pub struct Child {
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
     usage: Option<ResourceUsage>,
-    kill_on_drop: bool,
+    plan: Arc<Compiled>,
+    control: Option<Control>,
+    at_gate: bool,
 }
 
 /// What a program and its descendants that it has waited for have used, as
@@ -96,7 +102,13 @@ impl From<&libc::rusage> for ResourceUsage {
 }
 
 impl Child {
-    pub(crate) fn new(pid: u32, pidfd: OwnedFd, pipes: Pipes, kill_on_drop: bool) -> Self {
+    pub(crate) fn new(
+        plan: &Arc<Compiled>,
+        pid: u32,
+        pidfd: OwnedFd,
+        pipes: Pipes,
+        control: Option<Control>,
+    ) -> Self {
         Self {
             stdin: pipes.stdin,
             stdout: pipes.stdout,
@@ -105,8 +117,14 @@ impl Child {
             pidfd,
             status: None,
             usage: None,
-            kill_on_drop,
+            at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
+            plan: Arc::clone(plan),
+            control,
         }
+    }
+
+    pub(crate) fn plan(&self) -> &Compiled {
+        &self.plan
     }
 
     /// The process id, in the pid namespace of the caller.
@@ -199,6 +217,38 @@ impl Child {
         self.usage
     }
 
+    /// Lets a program go that is held at the gate ([`Command::gate`](crate::Command::gate)), and returns when it has
+    /// been executed.
+    ///
+    /// # Errors
+    /// As [`Plan::spawn`](crate::Plan::spawn), for what is left to do: a program that cannot be executed. `EINVAL` when it
+    /// is not held. After an error nothing is left of the child.
+    pub fn release(&mut self) -> Result<()> {
+        let held = std::mem::take(&mut self.at_gate);
+        let asked = match &self.control {
+            Some(control) if held => control.ask(message::RELEASE, 0).map(|()| control),
+            _ => {
+                let what = "the program is not held at a gate";
+                return Err(Error::system(Step::Init, what, "sendto", Errno::INVAL));
+            }
+        };
+        let deadline = Instant::now().checked_add(self.plan.setup_timeout);
+        let start = match asked {
+            Ok(control) => control.await_start(deadline),
+            Err(_) => Start::Lost,
+        };
+        if matches!(start, Start::Running) {
+            return Ok(());
+        }
+        let _ = crate::sys::process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let waited = wait(Target::Pidfd(self.pidfd.as_fd()), true);
+        if let Ok(Some(waited)) = &waited {
+            self.status = Some(ExitStatus::from_raw(waited.status));
+        }
+        let waited = waited.and_then(|waited| waited.ok_or(Errno::CHILD));
+        Err(crate::spawn::start_error(&self.plan, &start, waited))
+    }
+
     /// Kills the program (`SIGKILL`). It is not an error if it has ended.
     ///
     /// # Errors
@@ -208,6 +258,9 @@ impl Child {
     }
 
     /// Sends a signal, by number, to the program. It is not an error if it has ended.
+    ///
+    /// With [`init`](crate::Sandbox::init) process 1 passes it on, in the order of the calls; but `SIGKILL`
+    /// ends the whole sandbox.
     ///
     /// # Errors
     /// `EINVAL` for a number that is no signal, `EPERM` when the program may no longer be signalled.
@@ -223,9 +276,28 @@ impl Child {
                 errno,
             )
         };
-        match crate::sys::process::pidfd_signal(self.pidfd.as_fd(), number) {
+        match self.send(number) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    fn send(&self, number: i32) -> Result<(), Errno> {
+        let direct = || crate::sys::process::pidfd_signal(self.pidfd.as_fd(), number);
+        match (&self.control, u32::try_from(number)) {
+            (Some(control), Ok(value)) if control.reaps() && number != libc::SIGKILL => {
+                if !(0..=64).contains(&number) {
+                    return Err(Errno::INVAL);
+                }
+                match control.ask(message::SIGNAL, value) {
+                    // It has ended.
+                    Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+                    // It is stopped, or does not come to run.
+                    Err(Errno::AGAIN) => direct(),
+                    other => other,
+                }
+            }
+            _ => direct(),
         }
     }
 
@@ -234,8 +306,15 @@ impl Child {
             let waited = wait(Target::Pidfd(self.pidfd.as_fd()), block)
                 .map_err(|errno| self.wait_error(errno))?;
             if let Some(waited) = waited {
-                self.status = Some(ExitStatus::from_raw(waited.status));
-                self.usage = Some(ResourceUsage::from(&waited.usage));
+                let own = (
+                    ExitStatus::from_raw(waited.status),
+                    ResourceUsage::from(&waited.usage),
+                );
+                // What process 1 has said of the program, unless it was killed before that.
+                let program = self.control.as_ref().and_then(Control::ended);
+                let (status, usage) = program.unwrap_or(own);
+                self.status = Some(status);
+                self.usage = Some(usage);
             }
         }
         Ok(self.status)
@@ -323,7 +402,7 @@ impl AsRawFd for Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.kill_on_drop && self.status.is_none() {
+        if self.plan.kill_on_drop && self.status.is_none() {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
             let _ = wait(Target::Pidfd(self.pidfd.as_fd()), true);
         }

@@ -42,7 +42,7 @@ pub enum Propagation {
     SlaveShared,
     /// Private, and not to be bind-mounted; a recursive bind leaves it out.
     ///
-    /// Its copy in a new mount namespace should be unbindable too; Linux 6.18 makes it private.
+    /// Its copy in a new mount namespace is unbindable too, but for Linux 6.18, which makes it private.
     #[doc(alias = "MS_UNBINDABLE")]
     Unbindable,
 }

@@ -243,7 +243,7 @@ fn failed<T>(
                 "mounting needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace"
                     .into(),
             ),
-            other => crate::diagnose::descriptors(other),
+            _ => None,
         })
     })
 }

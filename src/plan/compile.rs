@@ -5,23 +5,31 @@ use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op};
 use super::place::c_string;
 use super::program::Program;
+use super::stage::{Form, Stage};
 use super::{Cgroup, Compiled, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
+use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
+use crate::sys::stage::message::setting;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_NAME: usize = 64;
+/// The most groups of a process.
+const NGROUPS_MAX: usize = 65_536;
+/// The largest time in seconds that the kernel can count in nanoseconds.
+const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
@@ -64,6 +72,7 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
+        ("init", sandbox.init.is_some(), Kind::Pid),
     ];
     let entries = sandbox
         .entries
@@ -104,16 +113,25 @@ impl Compiler<'_> {
         ]
         .map(|(set, default)| set.as_ref().unwrap_or(default).0.clone());
         let null = self.open_null(&stdio)?;
+        let pipes = stdio
+            .iter()
+            .filter(|stream| matches!(stream, Stream::Piped));
+        let reserve = Reserve::new(pipes.count());
+        let descriptors = self.descriptors()?;
+        let stage = self.stage(&program, &descriptors)?;
+        let forks = stage
+            .as_ref()
+            .is_some_and(|stage| matches!(stage.form, Form::Forked));
         let maps = namespaces
             .contains(Namespaces::USER)
             .then(|| Maps::compile(self.sandbox, &self.caller))
             .transpose()?;
         let cgroup = self.open_cgroup()?;
 
-        let mut flags = self.sharing_flags(method);
+        let mut flags = self.sharing_flags(method, forks);
         let mut by_clone = namespaces;
         self.own_descriptors()?;
-        self.guard()?;
+        self.guard(forks)?;
         let born_in_cgroup = match (&cgroup, method) {
             (Some(_), Method::Clone3) | (None, _) => true,
             (Some(cgroup), Method::Clone) => {
@@ -129,7 +147,7 @@ impl Compiler<'_> {
             self.unshare(Namespaces::CGROUP);
         }
         if namespaces.contains(Namespaces::TIME) {
-            by_clone -= self.time(method, namespaces)?;
+            by_clone -= self.time(method, namespaces, forks)?;
         }
         flags |= u64::from(by_clone.bits());
 
@@ -144,8 +162,7 @@ impl Compiler<'_> {
             self.ops.append(&mut mounts.ops);
         }
         let changes_ids = self.process_attributes(maps.as_ref())?;
-        let descriptors = self.descriptors()?;
-        self.finish(method, &program);
+        self.finish(method, stage.as_ref());
 
         Ok(Compiled {
             namespaces,
@@ -168,8 +185,55 @@ impl Compiler<'_> {
             program,
             stdio,
             null,
+            reserve,
             descriptors,
+            stage,
         })
+    }
+
+    /// What starts the program, where the child itself does not.
+    fn stage(
+        &self,
+        program: &Program,
+        descriptors: &[(std::sync::Arc<OwnedFd>, i32)],
+    ) -> Result<Option<Stage>> {
+        let (init, gate) = (self.sandbox.init, self.command.gate);
+        if init.is_none() && !gate {
+            return Ok(None);
+        }
+        let own = |path: &std::ffi::CString| {
+            [&b"/proc/self/exe"[..], b"/proc/thread-self/exe"].contains(&path.as_bytes())
+        };
+        if program.candidates.iter().any(own) {
+            return Err(Error::invalid(
+                "command",
+                "at that moment it is not the caller's program; std::env::current_exe names that",
+            ));
+        }
+        let mut free = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
+        let (control, number) = (free.next().unwrap_or(3), free.next().unwrap_or(4));
+        let settings = [
+            (init.is_some(), setting::REAPER),
+            (gate, setting::GATE),
+            (
+                init.is_some_and(|init| init.wait_for_all),
+                setting::WAIT_FOR_ALL,
+            ),
+            (
+                init.is_some_and(|init| init.signal_group),
+                setting::SIGNAL_GROUP,
+            ),
+            (
+                init.is_some() && self.command.new_session,
+                setting::NEW_SESSION,
+            ),
+            (self.command.die_with_parent, setting::DIE_WITH_PARENT),
+        ]
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .fold(0, |all, (_, setting)| all | setting);
+        let form = Form::choose(number)?;
+        Ok(Some(Stage::new(form, settings, control, program)))
     }
 
     fn push(&mut self, step: Step, object: impl Into<String>, action: Action) {
@@ -196,11 +260,14 @@ impl Compiler<'_> {
         }
     }
 
-    fn sharing_flags(&self, method: Method) -> u64 {
-        let mut flags = libc::CLONE_VFORK | libc::CLONE_FILES;
-        if self.sandbox.engine != Engine::Fork {
-            flags |= libc::CLONE_VM;
-        }
+    fn sharing_flags(&self, method: Method, forks: bool) -> u64 {
+        let copy = libc::CLONE_VFORK | libc::CLONE_FILES;
+        let flags = match self.sandbox.engine {
+            // Nobody waits for this child, which needs its descriptors while the caller closes some.
+            _ if forks => 0,
+            Engine::Fork => copy,
+            _ => copy | libc::CLONE_VM,
+        };
         let flags = u64::from(flags.unsigned_abs());
         match method {
             Method::Clone3 => flags | CLONE_CLEAR_SIGHAND,
@@ -227,18 +294,27 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    fn guard(&mut self) -> Result<()> {
+    /// A forked child lives on, so there is no timer, and the caller looks after the time.
+    fn guard(&mut self, forks: bool) -> Result<()> {
         let limit = self.command.setup_timeout;
         if limit.is_zero() {
             return Err(Error::invalid("setup_timeout", "the limit is zero"));
         }
+        let (object, timer) = if forks {
+            ("no core file until exec".to_owned(), Duration::ZERO)
+        } else {
+            (
+                format!("killed unless it execs within {limit:?}, and no core file until then"),
+                limit,
+            )
+        };
         self.push(
             Step::Prepare,
-            format!("killed unless it execs within {limit:?}, and no core file until then"),
+            object,
             Action::Guard {
                 // The kernel takes at most the seconds that fit into an i64 of nanoseconds.
-                seconds: limit.as_secs().min(1 << 32),
-                nanoseconds: limit.subsec_nanos(),
+                seconds: timer.as_secs().min(1 << 32),
+                nanoseconds: timer.subsec_nanos(),
             },
         );
         Ok(())
@@ -354,7 +430,7 @@ impl Compiler<'_> {
     }
 
     /// Adds what a time namespace needs, and returns the namespaces that are not made by clone then.
-    fn time(&mut self, method: Method, namespaces: Namespaces) -> Result<Namespaces> {
+    fn time(&mut self, method: Method, namespaces: Namespaces, forks: bool) -> Result<Namespaces> {
         if !Path::new("/proc/self/ns/time").exists() {
             return Err(Error::other(
                 ErrorKind::Unsupported,
@@ -363,7 +439,7 @@ impl Compiler<'_> {
             )
             .with_hint(Some("they came with Linux 5.6 (CONFIG_TIME_NS)".into())));
         }
-        let shares_memory = self.sandbox.engine != Engine::Fork;
+        let shares_memory = self.sandbox.engine != Engine::Fork && !forks;
         let by_clone = self.features.time_in_vfork && method == Method::Clone3 && shares_memory;
         let mut later = Namespaces::empty();
         if !by_clone {
@@ -377,11 +453,17 @@ impl Compiler<'_> {
             );
         }
         let mut text = String::new();
-        for (clock, offset) in [
-            ("monotonic", self.sandbox.monotonic),
-            ("boottime", self.sandbox.boottime),
+        for (clock, setter, offset) in [
+            ("monotonic", "monotonic_offset", self.sandbox.monotonic),
+            ("boottime", "boottime_offset", self.sandbox.boottime),
         ] {
             if let Some(offset) = offset {
+                if offset.seconds() > KTIME_SEC_MAX {
+                    return Err(Error::invalid(
+                        setter,
+                        format!("the kernel takes at most {KTIME_SEC_MAX} seconds"),
+                    ));
+                }
                 text.push_str(&format!("{clock} {offset}\n"));
             }
         }
@@ -398,7 +480,7 @@ impl Compiler<'_> {
                 "go on as a process that is born into the time namespace",
                 Action::Split,
             );
-            self.guard()?;
+            self.guard(forks)?;
         }
         Ok(later)
     }
@@ -454,7 +536,7 @@ impl Compiler<'_> {
                 },
             );
         }
-        if command.new_session {
+        if command.new_session && self.sandbox.init.is_none() {
             self.push(Step::Session, "new session", Action::NewSession);
         }
         self.check_ids(maps)?;
@@ -533,6 +615,21 @@ impl Compiler<'_> {
         let Some(groups) = &command.groups else {
             return Ok(());
         };
+        if groups.len() > NGROUPS_MAX {
+            return Err(Error::invalid(
+                "groups",
+                format!(
+                    "{} groups, the kernel takes at most {NGROUPS_MAX}",
+                    groups.len()
+                ),
+            ));
+        }
+        if groups.contains(&u32::MAX) {
+            return Err(Error::invalid(
+                "groups",
+                format!("{} is not a valid id", u32::MAX),
+            ));
+        }
         let Some(maps) = maps else { return Ok(()) };
         if maps.setgroups == Setgroups::Deny {
             return Err(Error::invalid(
@@ -614,7 +711,7 @@ impl Compiler<'_> {
         Ok(self.command.descriptors.clone())
     }
 
-    fn finish(&mut self, method: Method, program: &Program) {
+    fn finish(&mut self, method: Method, stage: Option<&Stage>) {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -647,12 +744,11 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
-        let tried: Vec<_> = program
-            .candidates
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect();
-        self.push(Step::Exec, tried.join(", "), Action::Exec);
+        if let Some(stage) = stage {
+            self.push(Step::Init, stage.to_string(), Action::SecondStage);
+        }
+        let object = self.command.program.display().to_string();
+        self.push(Step::Exec, object, Action::Exec);
     }
 }
 

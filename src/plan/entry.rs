@@ -192,8 +192,15 @@ impl Entries {
                 )
             }
             What::Symlink { target } => {
-                if target.as_os_str().is_empty() {
-                    return Err(Error::invalid(setter, "the target is empty"));
+                match target.as_os_str().len() {
+                    0 => return Err(Error::invalid(setter, "the target is empty")),
+                    1..4096 => {}
+                    _ => {
+                        return Err(Error::invalid(
+                            setter,
+                            "the target is longer than 4095 bytes",
+                        ));
+                    }
                 }
                 op(
                     Step::Symlink,
@@ -380,11 +387,16 @@ fn check_mode(setter: &'static str, mode: u32) -> Result<u32> {
 pub(super) fn tmpfs_args(setter: &'static str, tmpfs: &Tmpfs) -> Result<FileSystem> {
     let mode = check_mode(setter, tmpfs.mode.unwrap_or(0o1777))?;
     let mut options = vec![(c"mode", Some(format!("{mode:o}")))];
-    if let Some(size) = tmpfs.size {
-        options.push((c"size", Some(size.to_string())));
-    }
-    if let Some(inodes) = tmpfs.inodes {
-        options.push((c"nr_inodes", Some(inodes.to_string())));
+    for (key, name, limit) in [
+        (c"size", "size", tmpfs.size),
+        (c"nr_inodes", "inodes", tmpfs.inodes),
+    ] {
+        match limit {
+            // To the kernel it would mean no limit at all.
+            Some(0) => return Err(Error::invalid(setter, format!("{name} of a tmpfs is 0"))),
+            Some(limit) => options.push((key, Some(limit.to_string()))),
+            None => {}
+        }
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     FileSystem::new(c"tmpfs", options, attributes)

@@ -8,6 +8,7 @@ pub(crate) mod op;
 pub(crate) mod place;
 mod program;
 mod root;
+pub(crate) mod stage;
 
 use crate::error::Result;
 use crate::mount::Tree;
@@ -15,9 +16,11 @@ use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
 use crate::sandbox::stdio::{Stdio, Stream};
+use crate::spawn::Reserve;
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
+use stage::{Form, Stage};
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
@@ -60,6 +63,8 @@ pub(crate) struct Compiled {
     pub(crate) born_in_cgroup: bool,
     pub(crate) stdio: [Stream; 3],
     pub(crate) null: Option<OwnedFd>,
+    /// Low numbers for the child's ends of pipes.
+    pub(crate) reserve: Option<Reserve>,
     pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
     /// The child, without privilege, writes to its files in /proc: the shared memory must be dumpable.
     pub(crate) needs_dumpable: bool,
@@ -68,6 +73,17 @@ pub(crate) struct Compiled {
     pub(crate) setup_timeout: Duration,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
+    /// What starts the program, unless the child does it.
+    pub(crate) stage: Option<Stage>,
+}
+
+impl Compiled {
+    /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
+    pub(crate) fn forks(&self) -> bool {
+        self.stage
+            .as_ref()
+            .is_some_and(|stage| matches!(stage.form, Form::Forked))
+    }
 }
 
 /// A root that is prepared once; its copy is the first tree of every spawn.
@@ -89,6 +105,13 @@ pub(crate) enum Method {
 pub(crate) struct Cgroup {
     pub(crate) path: PathBuf,
     pub(crate) directory: OwnedFd,
+}
+
+impl Compiled {
+    /// Whether the program is in another pid namespace than its parent, which it then cannot see.
+    pub(crate) fn hides_parent(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID)
+    }
 }
 
 impl Plan {
@@ -167,7 +190,16 @@ impl fmt::Display for Compiled {
             .iter()
             .map(|arg| format!("{:?}", arg.to_string_lossy()))
             .collect();
-        write!(f, "program: {}", argv.join(" "))
+        write!(f, "program: {}", argv.join(" "))?;
+        if let [first, rest @ ..] = self.program.candidates.as_slice()
+            && !rest.is_empty()
+        {
+            write!(f, "\nlooked for in this order: {}", first.to_string_lossy())?;
+            for path in rest {
+                write!(f, ", {}", path.to_string_lossy())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -135,6 +135,8 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Become the second stage, which executes the program.
+    SecondStage,
     Exec,
 }
 
@@ -216,10 +218,11 @@ impl Action {
             Self::OwnDescriptors => "close_range",
             Self::Guard { .. } => "timer_create, timer_settime, prlimit64",
             Self::JoinCgroup { .. } => "write",
-            Self::WriteProc { .. } => "openat, write",
-            Self::AwaitMaps => "futex",
+            Self::WriteProc { .. } => "openat, fstatfs, write",
+            Self::AwaitMaps => "prctl, futex",
             Self::Unshare { .. } => "unshare",
             Self::Split => "clone",
+            Self::SetIds(Ids { groups: None, .. }) => "setresgid, setresuid",
             Self::SetIds(_) => "setgroups, setresgid, setresuid",
             Self::Hostname(_) => "sethostname",
             Self::Domainname(_) => "setdomainname",
@@ -229,22 +232,24 @@ impl Action {
             Self::Stage { .. } => "openat, mount, mknodat",
             Self::Unstage => "umount2",
             Self::RootTmpfs(_) => "fsopen, fsconfig, fsmount, move_mount",
-            Self::RootDir { .. } => "open_tree, move_mount",
+            Self::RootDir { .. } => "open_tree, fstat, move_mount",
             Self::RootOverlay(_) => "openat, mount, move_mount",
             Self::RootTree { .. } => "move_mount",
             Self::RootInherited | Self::KeepProc => "openat",
-            Self::Bind(_) => "open_tree, mount_setattr, openat2, mkdirat, move_mount",
+            Self::Bind(_) => {
+                "open_tree, mount_setattr, fstat, openat2, mkdirat, openat, move_mount"
+            }
             Self::Mount { .. } => "fsopen, fsconfig, fsmount, openat2, mkdirat, move_mount",
             Self::Dev { .. } => {
-                "fsopen, fsconfig, fsmount, move_mount, openat, open_tree, mkdirat, symlinkat"
+                "openat2, mkdirat, fsopen, fsconfig, fsmount, move_mount, open_tree, fstat, openat, symlinkat"
             }
+            Self::Symlink { .. } => "openat2, mkdirat, symlinkat",
+            Self::Dir { .. } => "openat2, mkdirat",
+            Self::File { .. } => "openat2, mkdirat, openat, write",
             Self::Overlay { .. } => "openat, mount, openat2, mkdirat, move_mount",
             Self::Mask { .. } => "openat2, open_tree or fsopen, move_mount",
             Self::Remount { .. } => "openat2, mount_setattr",
-            Self::Symlink { .. } => "symlinkat",
-            Self::Dir { .. } => "openat2, mkdirat",
-            Self::File { .. } => "openat, write",
-            Self::FileFrom { .. } => "openat, pread64, write",
+            Self::FileFrom { .. } => "openat2, mkdirat, openat, pread64, write",
             Self::RootReadOnly => "mount_setattr",
             Self::Chroot => "fchdir, mount, chroot, chdir",
             Self::DropSysAdmin => "prctl, capset",
@@ -252,10 +257,11 @@ impl Action {
             Self::NewSession => "setsid",
             Self::CurrentDir { confined: true, .. } => "openat2, fchdir",
             Self::CurrentDir { .. } => "chdir",
-            Self::DieWithParent => "prctl",
-            Self::Stdio => "dup3",
+            Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
+            Self::Stdio => "fcntl, dup3",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::SecondStage => "execveat",
             Self::Exec => "execve",
         }
     }

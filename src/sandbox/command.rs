@@ -50,6 +50,7 @@ pub struct Command {
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
     pub(crate) setup_timeout: Duration,
+    pub(crate) gate: bool,
 }
 
 /// How long the set-up of a child may take before it is given up.
@@ -77,6 +78,7 @@ impl Command {
             kill_on_drop: false,
             die_with_parent: false,
             setup_timeout: SETUP_TIMEOUT,
+            gate: false,
         }
     }
 
@@ -219,6 +221,15 @@ impl Command {
     /// thread, which waits for it without interruption, cannot hang.
     pub fn setup_timeout(mut self, limit: Duration) -> Self {
         self.setup_timeout = limit;
+        self
+    }
+
+    /// Holds the program at a gate: [`spawn`](Self::spawn) returns when the sandbox is set up, and the
+    /// program is executed only when [`Child::release`](crate::Child::release) says so. Until then there is
+    /// a process with all the new namespaces, for which a network or a cgroup can be set up. If
+    /// the caller ends meanwhile, or drops the [`Child`](crate::Child), that process ends as well.
+    pub fn gate(mut self) -> Self {
+        self.gate = true;
         self
     }
 

@@ -3,6 +3,7 @@
 mod command;
 mod entries;
 pub(crate) mod idmap;
+mod init;
 pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
@@ -12,6 +13,7 @@ mod time;
 pub use command::Command;
 pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
+pub use init::Init;
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::Stdio;
@@ -80,6 +82,7 @@ pub struct Sandbox {
     pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
+    pub(crate) init: Option<Init>,
 }
 
 /// How the child is made. The result is the same; only the cost differs.
@@ -339,6 +342,38 @@ impl Sandbox {
     #[doc(alias = "CLONE_INTO_CGROUP")]
     pub fn into_cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(directory.into());
+        self
+    }
+
+    /// Puts a process of ours before the program in the new pid namespace, which it needs
+    /// ([`pid`](Self::pid)): it is process 1, the program process 2.
+    ///
+    /// The program then lives as it does outside: signals that it has not asked for have their usual
+    /// effect on it, and it need not reap what its descendants leave behind. Signals sent to
+    /// [`Child::id`](crate::Child::id), which is that of process 1, and by
+    /// [`Child::signal`](crate::Child::signal), are passed on to the program. When it ends, everything else in the
+    /// sandbox is killed, and [`Child::wait`](crate::Child::wait) returns its exact status. To others, such as a shell
+    /// that is the caller's parent, process 1 ends with the program's exit code, or with 128 and the
+    /// number of the signal that ended it, since the kernel lets no process 1 end by a signal of its own.
+    ///
+    /// Process 1 is a program of a few kilobytes in a sealed memfd: nothing of the caller's memory is
+    /// in it, no descriptor but a socket to the caller, and its cost does not depend on the
+    /// caller's size. Where a memfd may not be executed (`vm.memfd_noexec`, a filter), or where the crate was
+    /// built without that program, a forked child takes its place: it behaves in the same way, costs
+    /// a copy of the caller's page tables, and keeps a copy of the caller's memory, which nobody can
+    /// look into.
+    ///
+    /// # Kernel
+    /// [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html),
+    /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), execveat(2).
+    #[doc(alias = "reaper")]
+    pub fn init(self) -> Self {
+        self.init_with(Init::new())
+    }
+
+    /// [`init`](Self::init), with other behaviour.
+    pub fn init_with(mut self, init: Init) -> Self {
+        self.init = Some(init);
         self
     }
 

@@ -16,8 +16,9 @@ use super::record::{Call, Fail, Named, Note, Record};
 use super::{inspect, root};
 use crate::plan::Compiled;
 use crate::plan::op::{Action, Ids};
+use crate::plan::stage::Form;
 use crate::sys::fd::{self, CloseRange};
-use crate::sys::{clone, exec, net, process, signal};
+use crate::sys::{clone, exec, net, process, signal, stage as sys_stage};
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -53,7 +54,17 @@ pub(crate) struct Placement {
     pub(crate) source: RawFd,
     pub(crate) target: RawFd,
     /// Where the child has copied the source to, above all targets.
-    pub(crate) copy: AtomicI32,
+    copy: AtomicI32,
+}
+
+impl Placement {
+    pub(crate) fn new(source: RawFd, target: RawFd) -> Self {
+        Self {
+            source,
+            target,
+            copy: AtomicI32::new(source),
+        }
+    }
 }
 
 /// What the child holds on to between operations.
@@ -91,13 +102,16 @@ fn perform(
     match action {
         Action::OwnDescriptors => {
             fd::close_range(context.first_unneeded, u32::MAX, CloseRange::Unshare)
-                .named(Call::CloseRange)?;
-            state.open_stat(context.plan)
+                .named(Call::CloseRange)
         }
         Action::Guard {
             seconds,
             nanoseconds,
-        } => guard(context, *seconds, *nanoseconds),
+        } => {
+            guard(context, *seconds, *nanoseconds)?;
+            // Here, since every process that the child consists of begins with a guard.
+            state.open_stat(context.plan)
+        }
         Action::JoinCgroup { procs } => write_all(procs, b"0"),
         Action::WriteProc { file, text } => state.write_proc(file, text),
         Action::AwaitMaps => await_maps(context.record),
@@ -146,6 +160,7 @@ fn perform(
         Action::Stdio => place_descriptors(context),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::SecondStage => become_stage(context),
         Action::Exec => execute(context),
     }
 }
@@ -153,8 +168,7 @@ fn perform(
 impl State {
     /// In a new pid namespace getppid shows nothing; the caller's procfs still does.
     fn open_stat(&mut self, plan: &Compiled) -> Result<(), Fail> {
-        let hidden = plan.namespaces.contains(crate::ns::Namespaces::PID);
-        if plan.die_with_parent && hidden && self.stat.is_none() {
+        if plan.die_with_parent && plan.hides_parent() && self.stat.is_none() {
             let stat = rustix::fs::openat(
                 self.proc_self()?,
                 c"stat",
@@ -206,10 +220,13 @@ pub(super) fn write_all(file: &OwnedFd, mut text: &[u8]) -> Result<(), Fail> {
 }
 
 fn guard(context: &Context<'_>, seconds: u64, nanoseconds: u32) -> Result<(), Fail> {
-    match signal::kill_unless_exec(seconds, nanoseconds) {
+    match signal::create_kill_timer() {
+        Ok(timer) => {
+            signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+        }
         // A kernel without POSIX timers leaves nothing to guard with.
-        Ok(()) | Err(Errno::NOSYS) => {}
-        Err(errno) => return Err(Fail::new(Call::Timer, errno)),
+        Err(Errno::NOSYS) => {}
+        Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
     }
     // A limit of 1 also holds back the handlers of core_pattern, which 0 does not.
     match context.core_limit {
@@ -231,8 +248,9 @@ fn split(context: &Context<'_>, index: usize) -> Result<(), Fail> {
         .next_op
         .store(index.saturating_add(1), Ordering::Release);
     let half = (context.stack.0, context.stack.1 / 2);
-    clone::fork_sibling(half, run, context, &context.record.sibling).named(Call::Clone)?;
-    // The sibling has exec'd or failed by now, and has told the parent.
+    let wait = !context.plan.forks();
+    clone::fork_sibling(half, run, context, &context.record.sibling, wait).named(Call::Clone)?;
+    // The sibling tells the parent how it went.
     exec::exit_group(0)
 }
 
@@ -370,8 +388,31 @@ fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
     fd::close_range(first, u32::MAX, close).named(Call::CloseRange)
 }
 
+/// Leaves the program to the second stage, which tells the caller how it went.
+fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
+    let plan = context.plan;
+    let Some(stage) = &plan.stage else {
+        return Ok(());
+    };
+    context.record.exec();
+    match stage.form {
+        Form::Program { number, .. } => {
+            fd::set_cloexec(number).named(Call::Fcntl)?;
+            let errno = exec::execveat(number, &stage.arguments, &plan.program.envp);
+            Err(Fail::new(Call::Execveat, errno))
+        }
+        Form::Forked => sys_stage::run(
+            stage.control,
+            stage.settings,
+            plan.program.candidates.len(),
+            &stage.arguments,
+            &plan.program.envp,
+        ),
+    }
+}
+
 /// As execvp does: goes on along PATH where there is nothing to execute, and remembers that something
-/// was there but might not be executed.
+/// was there but might not be executed, or lacks its interpreter.
 fn execute(context: &Context<'_>) -> Result<(), Fail> {
     let program = &context.plan.program;
     let mut refused = None;
@@ -381,12 +422,11 @@ fn execute(context: &Context<'_>) -> Result<(), Fail> {
         let errno = exec::execve(path, &program.argv, &program.envp);
         let fail = inspect::exec_failure(context.record, path, errno);
         match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT
-                if fail.note == Note::Nothing =>
-            {
+            Errno::ACCESS => refused = Some(fail),
+            Errno::NOENT if fail.note != Note::Nothing => refused = Some(fail),
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
                 last = errno;
             }
-            Errno::ACCESS => refused = Some(fail),
             _ => return Err(fail),
         }
     }

@@ -1,4 +1,16 @@
 //! What the child looks at to explain itself: why exec failed, who its parent is.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic,
+        reason = "runs between clone and exec"
+    )
+)]
 
 use super::record::{Call, Fail, Named, Note, Record};
 use core::ffi::CStr;
@@ -43,13 +55,13 @@ impl Name {
 
     fn new(text: &[u8], ends: impl Fn(u8) -> bool) -> Self {
         let mut buffer = [0; 256];
-        let mut length = 0;
+        let mut length = 0_usize;
         for (slot, &byte) in buffer.iter_mut().zip(text) {
             if ends(byte) {
                 break;
             }
             *slot = byte;
-            length += 1;
+            length = length.saturating_add(1);
         }
         Self { buffer, length }
     }
@@ -72,11 +84,36 @@ fn interpreter(path: &CStr) -> Option<Name> {
         let name = line.get(start.unwrap_or(0)..).unwrap_or(&[]);
         return Some(Name::new(name, |byte| byte.is_ascii_whitespace()));
     }
-    Some(elf_interpreter(&file, head).unwrap_or(Name::new(&[], |_| true)))
+    let read = |bytes: &mut [u8], at: u64| rustix::io::pread(&file, bytes, at).ok().map(drop);
+    Some(elf_interpreter(head, read).unwrap_or(Name::new(&[], |_| true)))
+}
+
+/// The interpreter that the beginning of a program's file names; empty if it does not say.
+#[expect(clippy::disallowed_types, reason = "runs in the caller")]
+pub(super) fn interpreter_in(head: &[u8]) -> String {
+    let name = match head.strip_prefix(b"#!") {
+        Some(line) => Some(Name::new(line.trim_ascii_start(), |byte| {
+            byte.is_ascii_whitespace()
+        })),
+        None => elf_interpreter(head, |bytes, at| {
+            let rest = head.get(usize::try_from(at).ok()?..)?;
+            bytes
+                .iter_mut()
+                .zip(rest)
+                .for_each(|(to, &from)| *to = from);
+            Some(())
+        }),
+    };
+    name.map_or_else(String::new, |name| {
+        String::from_utf8_lossy(name.bytes()).into_owned()
+    })
 }
 
 /// PT_INTERP of a 64-bit ELF file of this machine's byte order.
-fn elf_interpreter(file: &OwnedFd, head: &[u8]) -> Option<Name> {
+fn elf_interpreter(
+    head: &[u8],
+    mut read: impl FnMut(&mut [u8], u64) -> Option<()>,
+) -> Option<Name> {
     const PT_INTERP: u32 = 3;
     if !head.starts_with(b"\x7fELF\x02") {
         return None;
@@ -92,11 +129,11 @@ fn elf_interpreter(file: &OwnedFd, head: &[u8]) -> Option<Name> {
     for index in 0..count.min(64) {
         let mut header = [0_u8; 56];
         let at = table.checked_add(u64::from(size).checked_mul(u64::from(index))?)?;
-        rustix::io::pread(file, &mut header[..], at).ok()?;
+        read(&mut header[..], at)?;
         let kind = u32::from_ne_bytes(*header.first_chunk()?);
         if kind == PT_INTERP {
             let mut name = [0_u8; 256];
-            rustix::io::pread(file, &mut name[..], number(&header, 8)?).ok()?;
+            read(&mut name[..], number(&header, 8)?)?;
             return Some(Name::new(&name, |byte| byte == 0));
         }
     }
@@ -106,9 +143,9 @@ fn elf_interpreter(file: &OwnedFd, head: &[u8]) -> Option<Name> {
 /// The parent's pid in `/proc/self/stat`: the second field after the name, which ends at the last `)`.
 pub(super) fn parent_in_stat(stat: &OwnedFd) -> Result<u32, Fail> {
     let mut text = [0_u8; 512];
-    let length = rustix::io::pread(stat, &mut text[..], 0).named(Call::Read)?;
+    let length = rustix::io::pread(stat, &mut text[..], 0).named(Call::Pread)?;
     let text = text.get(..length).unwrap_or(&[]);
-    parse_parent(text).ok_or(Fail::new(Call::Read, Errno::INVAL))
+    parse_parent(text).ok_or(Fail::new(Call::Pread, Errno::INVAL))
 }
 
 fn parse_parent(stat: &[u8]) -> Option<u32> {

@@ -1,12 +1,15 @@
 //! Doing what the plan says: the parent's half, and the child's.
 
 mod child;
+mod control;
 mod dumpable;
 mod inspect;
 mod keeper;
+mod lean;
 mod maps;
 mod parent;
 mod record;
+mod reserve;
 mod root;
 mod trees;
 
@@ -15,7 +18,10 @@ use crate::plan::Compiled;
 use crate::process::Child;
 use std::sync::Arc;
 
+pub(crate) use control::{Control, Start};
+pub(crate) use parent::start_error;
 pub(crate) use record::{Call, Fail, Note};
+pub(crate) use reserve::Reserve;
 
 /// Starts the program of a plan.
 pub(crate) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {

@@ -1,12 +1,15 @@
 //! The parent's half of a spawn: prepare, clone, and make sense of what came back.
 
 use super::child::{Context, Placement, run};
+use super::control::{Control, Start};
 use super::dumpable::Hold;
-use super::record::{Note, Progress, Record};
-use super::{maps, trees};
+use super::record::{Call, Note, Progress, Record};
+use super::{lean, maps, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::plan::op::Action;
+use crate::plan::maps::Maps;
+use crate::plan::op::{Action, Op};
+use crate::plan::stage::Form;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
@@ -14,12 +17,13 @@ use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
-use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -40,16 +44,33 @@ impl Drop for Blocked {
     }
 }
 
-pub(super) fn spawn(plan: &Compiled) -> Result<Child> {
+pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
     refuse_frozen(plan)?;
-    let streams = Streams::open(plan)?;
-    let mut arena = Arena::take()
-        .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
-    let trees = trees::copies(plan);
-    let made = trees.and_then(|trees| make(plan, &streams, &trees, &mut arena));
-    arena.put();
+    let mut streams = Streams::open(plan)?;
+    let reserve = plan.reserve.as_ref();
+    let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
+    let sources = streams.sources(plan);
+    let placements: Vec<_> = sources
+        .iter()
+        .map(|&(fd, target)| {
+            let number = fd.as_raw_fd();
+            let low = lowered.as_ref().map(|lowered| lowered.number(number));
+            Placement::new(low.unwrap_or(number), target)
+        })
+        .collect();
+    let worthwhile = highest(&placements) >= lean::HIGH && needs_no_more(plan);
+    let made = worthwhile
+        .then(|| lean::spawn(plan, &sources))
+        .flatten()
+        .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
+    drop((lowered, placements));
     let (pid, pidfd) = made?;
-    Ok(Child::new(pid, pidfd, streams.ours, plan.kill_on_drop))
+    Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
+}
+
+fn highest(placements: &[Placement]) -> RawFd {
+    let sources = placements.iter().map(|placement| placement.source);
+    sources.fold(2, RawFd::max)
 }
 
 /// Kills and reaps a child that nobody will get.
@@ -95,69 +116,78 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 }
 
 /// The standard streams of one spawn.
-struct Streams {
-    /// Descriptors of the child by stream, where they are not inherited.
-    theirs: [Option<RawFd>; 3],
-    /// The child's ends of new pipes, closed when the child has them.
-    _pipes: Vec<OwnedFd>,
+pub(super) struct Streams {
+    /// The child's ends of new pipes.
+    pipes: Vec<OwnedFd>,
     ours: Pipes,
+    control: Option<Control>,
+    /// The second stage's end of the socket.
+    socket: Option<OwnedFd>,
 }
 
 impl Streams {
     fn open(plan: &Compiled) -> Result<Self> {
         let mut streams = Self {
-            theirs: [None; 3],
-            _pipes: Vec::new(),
+            pipes: Vec::new(),
             ours: Pipes::default(),
+            control: None,
+            socket: None,
         };
+        if let Some(stage) = &plan.stage {
+            let (ours, theirs) = Control::pair(stage.reaps())?;
+            streams.control = Some(ours);
+            streams.socket = Some(theirs);
+        }
         for (index, stream) in plan.stdio.iter().enumerate() {
-            let theirs = match stream {
-                Stream::Inherit => None,
-                Stream::Null => plan.null.as_ref().map(AsRawFd::as_raw_fd),
-                Stream::Fd(fd) => Some(fd.as_raw_fd()),
-                Stream::Piped => {
-                    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| {
-                        let error = Error::system(Step::Prepare, "a pipe", "pipe2", errno);
-                        error.with_hint(diagnose::descriptors(errno))
-                    })?;
-                    let theirs = if index == 0 {
-                        streams.ours.stdin = Some(write.into());
-                        read
-                    } else {
-                        if index == 1 {
-                            streams.ours.stdout = Some(read.into());
-                        } else {
-                            streams.ours.stderr = Some(read.into());
-                        }
-                        write
-                    };
-                    let number = theirs.as_raw_fd();
-                    streams._pipes.push(theirs);
-                    Some(number)
+            if !matches!(stream, Stream::Piped) {
+                continue;
+            }
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
+            let theirs = match index {
+                0 => {
+                    streams.ours.stdin = Some(write.into());
+                    read
+                }
+                1 => {
+                    streams.ours.stdout = Some(read.into());
+                    write
+                }
+                _ => {
+                    streams.ours.stderr = Some(read.into());
+                    write
                 }
             };
-            if let Some(slot) = streams.theirs.get_mut(index) {
-                *slot = theirs;
-            }
+            streams.pipes.push(theirs);
         }
         Ok(streams)
     }
 
-    fn placements(&self, plan: &Compiled) -> Vec<Placement> {
-        let streams = (0..)
-            .zip(self.theirs)
-            .filter_map(|(target, source)| Some((source?, target)));
-        let further = plan
-            .descriptors
-            .iter()
-            .map(|(fd, target)| (fd.as_raw_fd(), *target));
-        streams
-            .chain(further)
-            .map(|(source, target)| Placement {
-                source,
-                target,
-                copy: AtomicI32::new(source),
+    /// The caller's descriptors that the child gets, and their numbers there.
+    fn sources<'a>(&'a self, plan: &'a Compiled) -> Vec<(BorrowedFd<'a>, RawFd)> {
+        let mut pipes = self.pipes.iter();
+        let further = plan.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        let stage = plan.stage.iter().flat_map(|stage| {
+            let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
+            let image = match &stage.form {
+                Form::Program { image, number } => Some((image.as_fd(), *number)),
+                Form::Forked => None,
+            };
+            socket.into_iter().chain(image)
+        });
+        (0..)
+            .zip(&plan.stdio)
+            .filter_map(|(at, stream)| {
+                let fd = match stream {
+                    Stream::Inherit => return None,
+                    Stream::Null => plan.null.as_ref()?.as_fd(),
+                    Stream::Fd(fd) => fd.as_fd(),
+                    Stream::Piped => pipes.next()?.as_fd(),
+                };
+                Some((fd, at))
             })
+            .chain(further)
+            .chain(stage)
             .collect()
     }
 }
@@ -165,30 +195,58 @@ impl Streams {
 /// What came of the clone.
 struct Outcome {
     cloned: Result<Cloned, Errno>,
+    start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 }
 
-fn make(
+/// Makes the child, from the descriptor table of the calling thread.
+pub(super) fn make(
     plan: &Compiled,
-    streams: &Streams,
-    trees: &[OwnedFd],
-    arena: &mut Arena,
+    placements: &[Placement],
+    streams: Option<&mut Streams>,
 ) -> Result<(u32, OwnedFd)> {
-    let placements = streams.placements(plan);
-    let mut kept: Vec<RawFd> = plan.descriptors.iter().map(|(_, target)| *target).collect();
-    kept.sort_unstable();
-    let used = plan.ops.iter().filter_map(|op| match &op.action {
+    let trees = trees::copies(plan)?;
+    let mut arena = Arena::take()
+        .map_err(|(call, errno)| Error::system(Step::Prepare, "the child's stack", call, errno))?;
+    let made = make_on(plan, placements, streams, &trees, &mut arena);
+    arena.put();
+    made
+}
+
+/// Descriptors of the caller that operations use.
+fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
+    plan.ops.iter().filter_map(|op| match &op.action {
         Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
         Action::FileFrom { from, .. } => Some(from.as_raw_fd()),
         _ => None,
-    });
-    let highest = placements
+    })
+}
+
+/// Whether the child needs no descriptors of the caller's but those that it places.
+fn needs_no_more(plan: &Compiled) -> bool {
+    plan.cgroup.is_none()
+        && plan.stage.is_none()
+        && plan.trees.is_empty()
+        && held_by_ops(plan).next().is_none()
+}
+
+fn make_on(
+    plan: &Compiled,
+    placements: &[Placement],
+    streams: Option<&mut Streams>,
+    trees: &[OwnedFd],
+    arena: &mut Arena,
+) -> Result<(u32, OwnedFd)> {
+    let mut kept: Vec<RawFd> = placements
         .iter()
-        .map(|placement| placement.source)
-        .chain(used)
+        .map(|placement| placement.target)
+        .filter(|&target| target > 2)
+        .collect();
+    kept.sort_unstable();
+    let highest = held_by_ops(plan)
         .chain(trees.iter().map(AsRawFd::as_raw_fd))
-        .fold(2, RawFd::max);
+        .fold(highest(placements), RawFd::max);
     let stack = arena.stack();
     let record: &Record = arena.shared();
     let context = Context {
@@ -196,7 +254,7 @@ fn make(
         record,
         next_op: AtomicUsize::new(0),
         first_unneeded: highest + 1,
-        placements: &placements,
+        placements,
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
@@ -205,9 +263,10 @@ fn make(
         stack,
     };
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
+        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
+            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
-        start(plan, &context)?
+        start(plan, &context, streams)?
     };
     let cloned = outcome.cloned.map_err(|errno| {
         let call = match plan.method {
@@ -222,19 +281,39 @@ fn make(
         let error = Error::system(Step::Clone, what, call, errno);
         error.with_hint(diagnose::clone(plan, errno))
     })?;
-    judge(plan, record, cloned, outcome.maps, outcome.took)
+    judge(
+        plan,
+        record,
+        cloned,
+        outcome.start,
+        outcome.maps,
+        outcome.took,
+    )
 }
 
 /// Clones, with a thread beside it that writes the maps if the child cannot.
-fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
-    let go = || {
+fn start(
+    plan: &Compiled,
+    context: &Context<'_>,
+    mut streams: Option<&mut Streams>,
+) -> Result<Outcome> {
+    let mut go = || {
         let begun = Instant::now();
-        (clone_child(plan, context), begun.elapsed())
+        let cloned = clone_child(plan, context);
+        // Nothing must hold the child's ends open any more, or their end would not be seen.
+        let start = streams.as_mut().and_then(|streams| {
+            streams.pipes.clear();
+            streams.socket = None;
+            let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
+            Some(control.await_start(begun.checked_add(plan.setup_timeout)))
+        });
+        (cloned, start, begun.elapsed())
     };
     let Some(waiting) = plan.maps.as_ref().filter(|maps| maps.waits()) else {
-        let (cloned, took) = go();
+        let (cloned, start, took) = go();
         return Ok(Outcome {
             cloned,
+            start,
             maps: Ok(()),
             took,
         });
@@ -244,7 +323,7 @@ fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
             .name("ringfence-maps".into())
             .spawn_scoped(scope, || maps::serve(waiting, context.record))
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
-        let (cloned, took) = go();
+        let (cloned, start, took) = go();
         context.record.cancel_maps();
         let maps = writer.join().unwrap_or_else(|_| {
             Err(Error::other(
@@ -253,7 +332,12 @@ fn start(plan: &Compiled, context: &Context<'_>) -> Result<Outcome> {
                 "the thread that writes the maps has panicked",
             ))
         });
-        Ok(Outcome { cloned, maps, took })
+        Ok(Outcome {
+            cloned,
+            start,
+            maps,
+            took,
+        })
     })
 }
 
@@ -262,6 +346,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
         flags: plan.flags,
         stack: context.stack,
         pid: &context.record.pid,
+        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
         cgroup: plan
             .cgroup
             .as_ref()
@@ -279,6 +364,7 @@ fn judge(
     plan: &Compiled,
     record: &Record,
     cloned: Cloned,
+    start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 ) -> Result<(u32, OwnedFd)> {
@@ -290,7 +376,11 @@ fn judge(
         (sibling, None, Some(waited))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
-    if record.progress() == Progress::Exec && !first_failed {
+    // The mark is set before exec; a child that was killed in exec has not become the program.
+    let started = record.progress() == Progress::Exec
+        && !process::is_before_exec(target(pid, pidfd.as_ref()));
+    let running = matches!(start, None | Some(Start::Running | Start::AtGate));
+    if started && !first_failed && running {
         let pidfd = match pidfd {
             Some(pidfd) => Ok(pidfd),
             None => open_pidfd(pid),
@@ -303,10 +393,35 @@ fn judge(
     kill(pid, pidfd.as_ref());
     let waited = reap(pid, pidfd.as_ref());
     maps?;
-    Err(explain(plan, record, waited, took))
+    Err(match start {
+        Some(start) if record.progress() == Progress::Exec => start_error(plan, &start, waited),
+        _ => explain(plan, record, waited, took),
+    })
 }
 
-fn open_pidfd(pid: u32) -> Result<OwnedFd> {
+/// The error of a program that the second stage did not start.
+pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited, Errno>) -> Error {
+    let step = |wanted| plan.ops.iter().rfind(|op| op.step == wanted);
+    let (Some(exec), Some(init)) = (step(Step::Exec), step(Step::Init)) else {
+        return Error::other(ErrorKind::DiedBeforeExec, Step::Init, "");
+    };
+    match start {
+        Start::Failed(heard) => {
+            let (fail, text) = heard.failure();
+            let op = if fail.call == Call::Execve {
+                exec
+            } else {
+                init
+            };
+            let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
+            error.with_hint(diagnose::child(plan, op, &fail, &text))
+        }
+        Start::TimedOut => timed_out(plan, exec),
+        _ => died(plan, exec, waited),
+    }
+}
+
+pub(super) fn open_pidfd(pid: u32) -> Result<OwnedFd> {
     let raw = rustix::process::Pid::from_raw(pid.cast_signed());
     let opened = match raw {
         Some(raw) => pidfd_open(raw, PidfdFlags::empty()),
@@ -319,7 +434,6 @@ fn open_pidfd(pid: u32) -> Result<OwnedFd> {
             "pidfd_open",
             errno,
         )
-        .with_hint(diagnose::descriptors(errno))
     })
 }
 
@@ -332,9 +446,12 @@ fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
     }
 }
 
+fn target(pid: u32, pidfd: Option<&OwnedFd>) -> Target<'_> {
+    pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()))
+}
+
 fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
-    let target = pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()));
-    process::wait(target, true).and_then(|waited| waited.ok_or(Errno::CHILD))
+    process::wait(target(pid, pidfd), true).and_then(|waited| waited.ok_or(Errno::CHILD))
 }
 
 /// The error of a child that did not get as far as its program.
@@ -365,16 +482,25 @@ fn explain(
     }
     let signal = waited.map_or(0, |waited| waited.status & 0x7f);
     if signal == libc::SIGKILL && took >= plan.setup_timeout {
-        return Error::other(
-            ErrorKind::TimedOut,
-            op.step,
-            format!("{}: not done within {:?}", op.object, plan.setup_timeout),
-        )
-        .with_hint(Some(
-            "somebody stopped or froze the child, or the system is overloaded; see Command::setup_timeout"
-                .into(),
-        ));
+        return timed_out(plan, op);
     }
+    died(plan, op, waited)
+}
+
+fn timed_out(plan: &Compiled, op: &Op) -> Error {
+    Error::other(
+        ErrorKind::TimedOut,
+        op.step,
+        format!("{}: not done within {:?}", op.object, plan.setup_timeout),
+    )
+    .with_hint(Some(
+        "somebody stopped or froze the child, or the system is overloaded; see Command::setup_timeout"
+            .into(),
+    ))
+}
+
+fn died(plan: &Compiled, op: &Op, waited: Result<Waited, Errno>) -> Error {
+    let signal = waited.map_or(0, |waited| waited.status & 0x7f);
     let error = Error::other(
         ErrorKind::DiedBeforeExec,
         op.step,

@@ -1,4 +1,16 @@
 //! The child's file systems: everything by descriptor, beneath the new root.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic,
+        reason = "runs between clone and exec"
+    )
+)]
 
 mod dev;
 mod overlay;
@@ -219,7 +231,7 @@ fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Fail> {
                 offset = offset.saturating_add(length as u64);
             }
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(Fail::new(Call::Read, errno)),
+            Err(errno) => return Err(Fail::new(Call::Pread, errno)),
         }
     }
 }

@@ -48,7 +48,7 @@ fn hint(errno: Errno) -> Option<String> {
     match errno {
         Errno::PERM => Some("copying a mount tree needs CAP_SYS_ADMIN in the caller".into()),
         Errno::INVAL => Some("detached mount trees can be copied since Linux 6.15".into()),
-        other => diagnose::descriptors(other),
+        _ => None,
     }
 }
 

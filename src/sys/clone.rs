@@ -43,12 +43,14 @@ struct CloneArgs {
 /// A child to make.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
-    /// CLONE_* flags of any width. `CLONE_PIDFD` and `CLONE_PARENT_SETTID` are added here.
+    /// CLONE_* flags of any width, but for `CLONE_PIDFD` and `CLONE_PARENT_SETTID`, which are added.
     pub(crate) flags: u64,
     /// Lowest address and size of the child's stack.
     pub(crate) stack: (usize, usize),
     /// Where the kernel stores the child's pid before the child runs.
     pub(crate) pid: &'a AtomicU32,
+    /// Whether it has to: [`legacy_clone`] gives a pidfd or this.
+    pub(crate) needs_pid: bool,
     /// A cgroup directory to be born in.
     pub(crate) cgroup: Option<RawFd>,
 }
@@ -64,20 +66,20 @@ pub(crate) struct Cloned {
 /// Whether [`clone3`] is implemented for this architecture.
 pub(crate) const HAVE_CLONE3: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-/// `clone3(2)`; the child calls `entry(data)` on the given stack. The exit signal is 0 until exec
-/// makes it SIGCHLD, so that a child that fails before exec stays between it and the caller.
-/// `CLONE_VFORK` is always added: `data` is borrowed until the child has exec'd or exited.
+/// `clone3(2)`; the child calls `entry(data)` on the given stack. The exit signal of a
+/// child that is waited for is 0 until exec makes it SIGCHLD, so that a failure before exec stays
+/// between it and the caller.
+/// With `CLONE_VM` comes `CLONE_VFORK`: `data` is borrowed until the child has exec'd or exited.
 pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Result<Cloned, Errno> {
     let mut start_data = Start { entry, data };
     let mut pidfd: libc::c_int = -1;
     let args = CloneArgs {
-        flags: request.flags
-            | u64::from(
-                (libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID).unsigned_abs(),
-            )
+        flags: suspending(request.flags)
+            | u64::from((libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID).unsigned_abs())
             | request.cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
         pidfd: (&raw mut pidfd) as u64,
         parent_tid: request.pid.as_ptr() as u64,
+        exit_signal: exit_signal(request.flags),
         stack: request.stack.0 as u64,
         stack_size: request.stack.1 as u64,
         cgroup: request.cgroup.map_or(0, |fd| u64::from(fd.unsigned_abs())),
@@ -92,6 +94,24 @@ pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Res
         pid,
         pidfd: Some(pidfd),
     })
+}
+
+/// Whoever shares its memory with a child waits until the child no longer uses it.
+fn suspending(flags: u64) -> u64 {
+    if flags & u64::from(libc::CLONE_VM.unsigned_abs()) == 0 {
+        flags
+    } else {
+        flags | u64::from(libc::CLONE_VFORK.unsigned_abs())
+    }
+}
+
+/// A child that nobody waits for may never exec, which would set it.
+fn exit_signal(flags: u64) -> u64 {
+    if suspending(flags) & u64::from(libc::CLONE_VFORK.unsigned_abs()) == 0 {
+        u64::from(libc::SIGCHLD.unsigned_abs())
+    } else {
+        0
+    }
 }
 
 /// Born in the cgroup named by the descriptor (Linux 5.7).
@@ -175,8 +195,16 @@ pub(crate) fn legacy_clone<T>(
     entry: Entry<T>,
     data: &T,
 ) -> Result<Cloned, Errno> {
-    let wide = u32::try_from(request.flags).map_err(|_| Errno::INVAL)?;
-    let flags = wide.cast_signed() | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+    let flags = suspending(request.flags) | exit_signal(request.flags);
+    let wide = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
+    let mut pidfd: libc::c_int = -1;
+    // The kernel stores one of them, both in the same place.
+    let (stored, store) = if request.needs_pid {
+        (libc::CLONE_PARENT_SETTID, request.pid.as_ptr().cast())
+    } else {
+        (libc::CLONE_PIDFD, &raw mut pidfd)
+    };
+    let flags = wide.cast_signed() | stored;
     let top = (request.stack.0 + request.stack.1) & !15;
     let mut start_data = Start { entry, data };
     // SAFETY: the stack belongs to the child alone, and the parent is suspended as long as the child uses
@@ -187,30 +215,37 @@ pub(crate) fn legacy_clone<T>(
             top as *mut c_void,
             flags,
             (&raw mut start_data).cast(),
-            request.pid.as_ptr(),
+            store,
         )
     };
     if ret == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
     }
+    let pidfd = (!request.needs_pid).then(|| {
+        // SAFETY: the kernel has just opened this descriptor for us.
+        unsafe { OwnedFd::from_raw_fd(pidfd) }
+    });
     Ok(Cloned {
         pid: ret.unsigned_abs(),
-        pidfd: None,
+        pidfd,
     })
 }
 
-/// Clones again from a child: a process with a copy of the memory, a sibling of its maker, which waits
-/// until it has exec'd or exited.
+/// Clones again from a child: a process with a copy of the memory, a sibling of its maker, which waits,
+/// if it is told to, until it has exec'd or exited.
 pub(crate) fn fork_sibling<T>(
     stack: (usize, usize),
     entry: Entry<T>,
     data: &T,
     pid: &AtomicU32,
+    wait: bool,
 ) -> Result<u32, Errno> {
+    let flags = libc::CLONE_PARENT | if wait { libc::CLONE_VFORK } else { 0 };
     let request = Request {
-        flags: u64::from(libc::CLONE_PARENT.unsigned_abs()),
+        flags: u64::from(flags.unsigned_abs()),
         stack,
         pid,
+        needs_pid: true,
         cgroup: None,
     };
     legacy_clone(&request, entry, data).map(|cloned| cloned.pid)

@@ -4,6 +4,7 @@ use super::raw::syscall;
 use core::ffi::{CStr, c_char};
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::os::fd::RawFd;
 
 /// A null-terminated array of strings, as `execve` wants its arguments and environment.
 #[derive(Debug)]
@@ -27,6 +28,10 @@ impl StringArray {
     pub(crate) fn strings(&self) -> &[CString] {
         &self.strings
     }
+
+    pub(super) fn pointers(&self) -> &[*const c_char] {
+        &self.pointers
+    }
 }
 
 /// `execve(2)`. Returns only when it fails.
@@ -44,6 +49,29 @@ pub(crate) fn execve(path: &CStr, argv: &StringArray, envp: &StringArray) -> Err
         Ok(_) => Errno::IO,
         Err(errno) => errno,
     }
+}
+
+/// `execveat(2)` of an open file. Returns only when it fails.
+pub(crate) fn execveat(file: RawFd, argv: &StringArray, envp: &StringArray) -> Errno {
+    let args = [
+        file.cast_unsigned() as usize,
+        c"".as_ptr() as usize,
+        argv.pointers.as_ptr() as usize,
+        envp.pointers.as_ptr() as usize,
+        libc::AT_EMPTY_PATH.unsigned_abs() as usize,
+        0,
+    ];
+    // SAFETY: the path and both arrays are null-terminated and outlive the call.
+    match unsafe { syscall(libc::SYS_execveat, args) } {
+        Ok(_) => Errno::IO,
+        Err(errno) => errno,
+    }
+}
+
+/// Whether `execveat` gets through to the kernel, which finds no such descriptor.
+pub(crate) fn execveat_exists() -> bool {
+    let none = StringArray::new(Vec::new());
+    execveat(-1, &none, &none) == Errno::BADF
 }
 
 /// Ends the process without running anything of libc's.

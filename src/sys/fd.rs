@@ -47,6 +47,11 @@ pub(crate) fn dup_above(fd: RawFd, min: RawFd) -> Result<RawFd, Errno> {
         .and_then(|fd| RawFd::try_from(fd).map_err(|_| Errno::BADF))
 }
 
+/// Sets close-on-exec.
+pub(crate) fn set_cloexec(fd: RawFd) -> Result<(), Errno> {
+    fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC.unsigned_abs() as usize).map(drop)
+}
+
 /// Clears close-on-exec.
 pub(crate) fn clear_cloexec(fd: RawFd) -> Result<(), Errno> {
     fcntl(fd, libc::F_SETFD, 0).map(drop)

@@ -17,4 +17,6 @@ pub(crate) mod net;
 pub(crate) mod process;
 mod raw;
 pub(crate) mod signal;
+pub(crate) mod stage;
 pub(crate) mod statmount;
+pub(crate) mod unshare;

@@ -19,6 +19,15 @@ pub(crate) enum Target<'a> {
     Pidfd(BorrowedFd<'a>),
 }
 
+impl Target<'_> {
+    fn id(self) -> (usize, usize) {
+        match self {
+            Target::Pid(pid) => (libc::P_PID as usize, pid as usize),
+            Target::Pidfd(fd) => (libc::P_PIDFD as usize, fd_arg(fd)),
+        }
+    }
+}
+
 /// `waitid(2)` for one child that has ended, of any exit signal. `None` if it has not ended yet and
 /// `block` is false.
 pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Errno> {
@@ -26,13 +35,10 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
     let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
     // SAFETY: as above.
     let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
-    let (kind, id) = match target {
-        Target::Pid(pid) => (libc::P_PID, pid as usize),
-        Target::Pidfd(fd) => (libc::P_PIDFD, fd_arg(fd)),
-    };
+    let (kind, id) = target.id();
     let options = libc::WEXITED | libc::__WALL | if block { 0 } else { libc::WNOHANG };
     let args = [
-        kind as usize,
+        kind,
         id,
         (&raw mut info) as usize,
         options.unsigned_abs() as usize,
@@ -60,6 +66,24 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
         _ => value,
     };
     Ok(Some(Waited { status, usage }))
+}
+
+/// Whether a child has not become a program: its exit signal is still the one it was made with, which
+/// is not `SIGCHLD`, and which `__WCLONE` asks for. The child may have ended; it is left to be reaped.
+pub(crate) fn is_before_exec(target: Target<'_>) -> bool {
+    let (kind, id) = target.id();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WCLONE;
+    let args = [kind, id, 0, options.cast_unsigned() as usize, 0, 0];
+    // SAFETY: the pointers, to siginfo and usage, are null.
+    unsafe { syscall(libc::SYS_waitid, args) }.is_ok()
+}
+
+/// A `struct rusage` that the kernel has filled in, from its bytes.
+pub(crate) fn usage_from_bytes(bytes: &[u8]) -> Option<libc::rusage> {
+    const SIZE: usize = size_of::<libc::rusage>();
+    let bytes: [u8; SIZE] = bytes.try_into().ok()?;
+    // SAFETY: a plain C structure of integers, of that size; any bytes are valid.
+    Some(unsafe { core::mem::transmute::<[u8; SIZE], libc::rusage>(bytes) })
 }
 
 /// Whether the program runs with more privilege than its caller (`AT_SECURE`).

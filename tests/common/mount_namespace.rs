@@ -5,9 +5,11 @@
 )]
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -146,8 +148,17 @@ pub(crate) struct Process(Child);
 
 impl Process {
     pub(crate) fn start(flags: libc::c_int) -> io::Result<Self> {
+        Self::start_in(Path::new("/"), flags)
+    }
+
+    /// With this directory for its root.
+    pub(crate) fn start_in(root: &Path, flags: libc::c_int) -> io::Result<Self> {
         let mut command = Command::new("cat");
         unshare_before_exec(command.stdin(Stdio::piped()).stdout(Stdio::null()), flags);
+        let root = CString::new(root.as_os_str().as_bytes())?;
+        let change_root = move || rustix::process::chroot(&*root).map_err(io::Error::from);
+        // SAFETY: one system call, on memory that exists already.
+        unsafe { command.pre_exec(change_root) };
         command.spawn().map(Self)
     }
 
@@ -235,11 +246,16 @@ pub(crate) fn without(calls: &[libc::c_long]) {
 pub(crate) const SYS_STATMOUNT: libc::c_long = 457;
 pub(crate) const SYS_LISTMOUNT: libc::c_long = 458;
 
-/// Whether the kernel has `statmount(2)` and `listmount(2)`.
-pub(crate) fn has_listmount() -> bool {
-    // SAFETY: a null request is refused with an error before anything else happens.
-    let result = unsafe { libc::syscall(SYS_LISTMOUNT, 0, 0, 0, 0) };
-    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOSYS)
+/// Whether `statmount(2)` tells all that mountinfo does. The kernel's word for it is its version.
+pub(crate) fn has_full_statmount() -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(13))
 }
 
 /// Maps the ids of a detached mount by those of a user namespace.

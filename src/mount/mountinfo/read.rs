@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fstat, openat, readlinkat};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{MountTable, list};
 use crate::sys::statmount::{mnt_ns_id, namespace_type};
+use crate::sys::unshare::unshare_fs;
 
 /// How often a table is read again because mounts came or went during the reading.
 pub(super) const ATTEMPTS: usize = 8;
@@ -62,21 +65,25 @@ impl MountTable {
     /// The mounts of a mount namespace, such as an open `/proc/PID/ns/mnt`.
     ///
     /// For the caller's own namespace the same as [`current`](Self::current). For another one
-    /// `listmount(2)` with its id, or the table of a process in it whose root is the namespace's.
+    /// `listmount(2)` with its id, or mountinfo as read by a thread that enters it for the time being,
+    /// or that of a process in it whose root is the namespace's.
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the descriptor is not a mount namespace;
-    /// [`Unsupported`](io::ErrorKind::Unsupported) if neither way is open.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) if none of the ways is open.
     ///
     /// # Privileges
     ///
-    /// `CAP_SYS_ADMIN` in the user namespace that owns it, or what [`of_pid`](Self::of_pid) asks for.
+    /// For `listmount(2)`, `CAP_SYS_ADMIN` in the user namespace that owns it. To enter it, also
+    /// `CAP_SYS_ADMIN` and `CAP_SYS_CHROOT` in the caller's own. For a process, those of
+    /// [`of_pid`](Self::of_pid).
     ///
     /// # Kernel
     ///
     /// `listmount(2)` of other namespaces since Linux 6.11, complete since 6.13. It does not tell
-    /// `propagate_from` of them: where that may matter, a process is preferred if there is one.
+    /// `propagate_from` of them, nor all mounts where the root is that of an initramfs: there the other
+    /// ways come first. Where only it is open, `propagate_from` may be missing.
     #[doc(alias = "NS_GET_MNTNS_ID")]
     pub fn of_mount_namespace(namespace: impl AsFd) -> io::Result<Self> {
         let namespace = namespace.as_fd();
@@ -90,10 +97,11 @@ impl MountTable {
         if own_namespace().is_ok_and(|own| own == identity) {
             return Self::current();
         }
+        let inside = || by_entering(namespace).or_else(|_| by_member(identity));
         match mnt_ns_id(namespace).and_then(list::foreign) {
             Ok(foreign) if foreign.masters_known => Ok(Self::new(foreign.mounts)),
-            Ok(foreign) => by_member(identity).or_else(|_| Ok(Self::new(foreign.mounts))),
-            Err(_) => by_member(identity),
+            Ok(foreign) => inside().or_else(|_| Ok(Self::new(foreign.mounts))),
+            Err(_) => inside(),
         }
     }
 
@@ -123,6 +131,24 @@ fn own_namespace() -> io::Result<Identity> {
     Identity::of(File::open(format!("{THREAD_SELF}/ns/mnt"))?.as_fd())
 }
 
+/// Reads the table in a thread that enters the namespace and ends there. Its root is then that of the
+/// namespace.
+fn by_entering(namespace: BorrowedFd<'_>) -> io::Result<MountTable> {
+    let read = || {
+        // The namespace may have another /proc, or none.
+        let thread = File::open(THREAD_SELF)?;
+        unshare_fs()?;
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))?;
+        parse(open_in(&thread, "mountinfo")?)
+    };
+    thread::scope(|scope| {
+        let entered = thread::Builder::new().spawn_scoped(scope, read)?;
+        entered
+            .join()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+    })
+}
+
 /// The table of the first process in this namespace that sees all of it.
 fn by_member(namespace: Identity) -> io::Result<MountTable> {
     for entry in fs::read_dir("/proc")? {
@@ -142,7 +168,7 @@ fn by_member(namespace: Identity) -> io::Result<MountTable> {
     }
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "the kernel does not list the mounts of this namespace, and no process in it shows them",
+        "the mount namespace can neither be listed nor entered, and no process in it shows its mounts",
     ))
 }
 
@@ -159,19 +185,20 @@ fn table_of_member(process: &Path, namespace: Identity) -> io::Result<Option<Mou
     let mountinfo = open_in(&process, "mountinfo")?;
     // The file stays with the namespace that the process had when it was opened.
     if is_member()? {
-        parse(File::from(mountinfo)).map(Some)
+        parse(mountinfo).map(Some)
     } else {
         Ok(None)
     }
 }
 
-fn open_in(directory: &File, name: &str) -> io::Result<OwnedFd> {
+fn open_in(directory: &File, name: &str) -> io::Result<File> {
     Ok(openat(
         directory,
         name,
         OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
-    )?)
+    )?
+    .into())
 }
 
 fn parse(mut file: File) -> io::Result<MountTable> {

@@ -1,0 +1,88 @@
+//! Process 1 holds nothing of the caller's.
+
+use super::{both_forms, sandbox, shell};
+use crate::common::{isolated, probe, require};
+use std::fs;
+use std::io::Read;
+
+/// Runs until its standard input ends.
+fn waiting() -> ringfence::Command {
+    sandbox()
+        .command("/bin/cat")
+        .stdin(ringfence::Stdio::piped())
+}
+
+both_forms! {
+    fn no_descriptor_but_a_socket() {
+        let secret = tempfile::tempfile().unwrap();
+        let kept: std::os::fd::OwnedFd = secret.into();
+        let child = waiting().descriptor(kept, 7).spawn().unwrap();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap() {
+            let target = fs::read_link(entry.unwrap().path()).unwrap();
+            let target = target.to_string_lossy().into_owned();
+            found.push(target.split(':').next().unwrap_or_default().to_owned());
+        }
+        found.sort();
+        assert_eq!(found, ["anon_inode", "socket"]);
+    }
+
+    fn the_program_gets_only_what_it_was_given() {
+        let output = shell("ls /proc/self/fd 2>/dev/null | wc -l; echo /proc/self/fd/*").output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert!(!text.is_empty());
+        let kept: std::os::fd::OwnedFd = tempfile::tempfile().unwrap().into();
+        let mut child = waiting().descriptor(kept, 7).spawn().unwrap();
+        let program = probe::children(i32::try_from(child.id()).unwrap());
+        let [program] = program.as_slice() else { panic!("{program:?}") };
+        let mut numbers: Vec<_> = fs::read_dir(format!("/proc/{}/fd", program.pid))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        numbers.sort();
+        assert_eq!(numbers, ["0", "1", "2", "7"]);
+        assert!(child.wait().unwrap().success());
+    }
+
+    fn nobody_looks_into_it() {
+        // Root inside is not asked: it may trace any process of its own user namespace.
+        let output = sandbox()
+            .user_map(ringfence::IdMap::single(1000))
+            .command("/bin/sh")
+            .args(["-c", "cat /proc/1/environ || ls /proc/1/fd || echo denied"])
+            .output();
+        drop(output);
+        let child = waiting().spawn().unwrap();
+        let mut text = Vec::new();
+        let mut file = fs::File::open(format!("/proc/{}/status", child.id())).unwrap();
+        file.read_to_end(&mut text).unwrap();
+        assert!(!text.is_empty());
+    }
+}
+
+#[test]
+fn small_and_without_memory_of_the_caller() {
+    isolated(|| {
+        require!(userns);
+        let mark = vec![0x5a_u8; 8 << 20];
+        let child = waiting().spawn().unwrap();
+        let pid = child.id();
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        for line in maps.lines() {
+            let name = line.split_whitespace().nth(5).unwrap_or_default();
+            let own = [
+                "/memfd:ringfence-init",
+                "[stack]",
+                "[vvar",
+                "[vdso]",
+                "[vsyscall]",
+            ];
+            assert!(own.iter().any(|own| name.starts_with(own)), "{line}");
+        }
+        let resident = probe::status(pid, "VmRSS").unwrap();
+        let kilobytes: u64 = resident.trim_end_matches(" kB").parse().unwrap();
+        assert!(kilobytes <= 100, "{resident}");
+        println!("resident: {resident}");
+        drop(mark);
+    });
+}

@@ -1,0 +1,6 @@
+//! Nothing outlives its owner.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod common;
+#[path = "lifetime/mod.rs"]
+mod lifetime;

@@ -1,0 +1,11 @@
+mod gate;
+mod nested;
+mod orphaned;
+mod shutdown;
+
+use crate::common::seccomp;
+
+/// The second stage takes its other form.
+fn forbid_own_program() {
+    seccomp::deny(&[(libc::SYS_execveat, libc::EPERM)]).unwrap();
+}
