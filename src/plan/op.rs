@@ -253,7 +253,7 @@ impl Action {
             Self::RootReadOnly => "mount_setattr",
             Self::Chroot => "fchdir, mount, chroot, chdir",
             Self::DropSysAdmin => "prctl, capset",
-            Self::PivotRoot => "fchdir, pivot_root, umount2, chdir",
+            Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",
             Self::CurrentDir { confined: true, .. } => "openat2, fchdir",
             Self::CurrentDir { .. } => "chdir",
