@@ -173,6 +173,10 @@ impl fmt::Display for Compiled {
             write!(f, ", into the cgroup {}", cgroup.path.display())?;
         }
         writeln!(f, " [{call}]")?;
+        let classic = self
+            .ops
+            .iter()
+            .any(|op| matches!(op.action, op::Action::Stage { classic: true }));
         for (index, op) in self.ops.iter().enumerate() {
             writeln!(
                 f,
@@ -180,7 +184,7 @@ impl fmt::Display for Compiled {
                 index + 2,
                 op.step,
                 op.object,
-                op.action.calls()
+                op.action.calls_of(classic)
             )?;
         }
         let argv: Vec<_> = self

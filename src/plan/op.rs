@@ -212,6 +212,24 @@ pub(crate) enum Source {
 }
 
 impl Action {
+    /// [`calls`](Self::calls), or what is made instead where the newer mount calls are missing.
+    pub(crate) fn calls_of(&self, classic: bool) -> &'static str {
+        let classic_calls = match self {
+            Self::RootTmpfs(_) => "mount, openat",
+            Self::RootDir { .. } => "openat, fstat, mount, umount2, read, statx",
+            Self::RootReadOnly => "fstatfs, mount",
+            Self::Bind(_) => {
+                "openat, fstat, mount, umount2, fstatfs, read, openat2, statx, mkdirat"
+            }
+            Self::Mount { .. } => "mount, openat, openat2, mkdirat",
+            Self::Dev { .. } => "mount, openat, openat2, mkdirat, fstat, mknodat, symlinkat",
+            Self::Mask { .. } => "openat2, fstat, mount, openat",
+            Self::Remount { .. } => "openat2, fstat, mount, umount2, fstatfs, read, statx",
+            _ => return self.calls(),
+        };
+        if classic { classic_calls } else { self.calls() }
+    }
+
     /// The system calls of the operation, as a reviewer would look for them.
     pub(crate) fn calls(&self) -> &'static str {
         match self {

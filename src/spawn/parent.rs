@@ -228,6 +228,7 @@ fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
         && plan.trees.is_empty()
+        && plan.template.is_none()
         && held_by_ops(plan).next().is_none()
 }
 
