@@ -11,14 +11,16 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringfence::{Plan, Sandbox};
 
-#[allow(dead_code, reason = "the raw spawns are for other benches")]
 mod floor;
 
 fn plans(program: &Path) -> [(&'static str, Plan); 2] {
     let sandbox = Sandbox::new().user().pid();
     let plan = |sandbox: &Sandbox| {
         let command = sandbox.clone().command(program).env_clear();
-        command.compile().expect("user namespaces")
+        match command.compile() {
+            Ok(plan) => plan,
+            Err(error) => panic!("{error:?}"),
+        }
     };
     [
         ("without", plan(&sandbox)),

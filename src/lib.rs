@@ -14,6 +14,7 @@ mod process;
 mod sandbox;
 mod spawn;
 mod sys;
+mod terminal;
 
 pub use error::{Error, ErrorKind, Result, Step};
 pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
@@ -22,3 +23,4 @@ pub use process::{Child, ResourceUsage};
 pub use sandbox::{
     Command, Engine, Extent, IdMap, Init, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs,
 };
+pub use terminal::{Pty, WindowSize};

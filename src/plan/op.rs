@@ -4,11 +4,12 @@ use super::place::Place;
 use crate::error::Step;
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
+use crate::terminal::WindowSize;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// One operation, and how people call it.
@@ -90,6 +91,12 @@ pub(crate) enum Action {
     },
     DieWithParent,
     Stdio,
+    /// Open the program's terminal.
+    Terminal(Terminal),
+    /// Make the terminal that is this stream the controlling one.
+    ControllingTerminal {
+        stream: RawFd,
+    },
     /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
     Signals {
         reset: SigSet,
@@ -100,6 +107,18 @@ pub(crate) enum Action {
     /// Become the second stage, which executes the program.
     Stage,
     Exec,
+}
+
+/// A pseudo-terminal for the program.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// The multiplexer in the devpts of the sandbox.
+    pub(crate) path: CString,
+    pub(crate) size: WindowSize,
+    /// The standard streams that it becomes.
+    pub(crate) streams: [bool; 3],
+    /// The number of the socket that the caller gets the master by.
+    pub(crate) socket: RawFd,
 }
 
 /// Ids to take on. The order is groups, gid, uid.
@@ -160,6 +179,8 @@ impl Action {
             Self::CurrentDir { .. } => "chdir",
             Self::DieWithParent => "prctl",
             Self::Stdio => "dup3",
+            Self::Terminal(_) => "openat2, ioctl, sendmsg, dup3",
+            Self::ControllingTerminal { .. } => "ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::Stage => "execveat",

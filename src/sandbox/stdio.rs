@@ -13,6 +13,7 @@ pub(crate) enum Stream {
     Inherit,
     Null,
     Piped,
+    Pty,
     Fd(Arc<OwnedFd>),
 }
 
@@ -33,6 +34,24 @@ impl Stdio {
     #[must_use]
     pub fn piped() -> Self {
         Self(Stream::Piped)
+    }
+}
+
+impl Stdio {
+    /// A new pseudo-terminal for each spawn, one for all streams that ask for it; its other end is
+    /// [`Child::pty`](crate::Child::pty). The program leads a session of its own, whose controlling terminal it
+    /// is, so that it has nothing to do with a terminal of the caller.
+    ///
+    /// With [`Sandbox::dev`](crate::Sandbox::dev) it belongs to the devpts of the sandbox, as `ttyname` finds
+    /// it; otherwise to the caller's.
+    ///
+    /// # Kernel
+    /// [ioctl_tty(2)](https://man7.org/linux/man-pages/man2/ioctl_tty.2.html), `TIOCGPTPEER`: no path
+    /// inside is looked up for the program's end.
+    #[must_use]
+    #[doc(alias = "openpty")]
+    pub fn pty() -> Self {
+        Self(Stream::Pty)
     }
 }
 

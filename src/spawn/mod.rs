@@ -9,6 +9,7 @@ mod maps;
 mod parent;
 mod record;
 mod root;
+mod terminal;
 
 use crate::error::Result;
 use crate::plan::Compiled;

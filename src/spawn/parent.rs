@@ -3,8 +3,8 @@
 use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
-use super::maps;
 use super::record::{Call, Note, Progress, Record};
+use super::{maps, terminal};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::op::Op;
@@ -16,6 +16,7 @@ use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
+use crate::terminal::Pty;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -51,6 +52,16 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
     let made = make(plan, &mut streams, &mut arena);
     arena.put();
     let (pid, pidfd) = made?;
+    if let Some((ours, _)) = &streams.terminal {
+        match terminal::receive(ours) {
+            Ok(master) => streams.ours.pty = Some(Pty::new(master)),
+            Err(error) => {
+                kill(pid, Some(&pidfd));
+                let _ = reap(pid, Some(&pidfd));
+                return Err(error);
+            }
+        }
+    }
     Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
 }
 
@@ -100,10 +111,14 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 struct Streams {
     /// Descriptors of the child by stream, where they are not inherited.
     theirs: [Option<RawFd>; 3],
-    /// The child's ends of new pipes.
+    /// The child's ends of new pipes, and of a terminal.
     pipes: Vec<OwnedFd>,
+    /// The number of that terminal.
+    slave: Option<RawFd>,
     ours: Pipes,
     control: Option<Control>,
+    /// The caller's end of the socket that the child sends the master of its terminal by, and the child's.
+    terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
 }
@@ -113,8 +128,10 @@ impl Streams {
         let mut streams = Self {
             theirs: [None; 3],
             pipes: Vec::new(),
+            slave: None,
             ours: Pipes::default(),
             control: None,
+            terminal: None,
             socket: None,
         };
         if let Some(stage) = &plan.stage {
@@ -127,6 +144,7 @@ impl Streams {
                 Stream::Inherit => None,
                 Stream::Null => plan.null.as_ref().map(AsRawFd::as_raw_fd),
                 Stream::Fd(fd) => Some(fd.as_raw_fd()),
+                Stream::Pty => streams.slave(plan)?,
                 Stream::Piped => {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| {
                         let error = Error::system(Step::Prepare, "a pipe", "pipe2", errno);
@@ -155,10 +173,41 @@ impl Streams {
         Ok(streams)
     }
 
+    /// The slave of the program's terminal, if the caller opens it.
+    fn slave(&mut self, plan: &Compiled) -> Result<Option<RawFd>> {
+        let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
+        if plan.terminal_socket().is_some() {
+            if self.terminal.is_none() {
+                let pair = rustix::net::socketpair(
+                    rustix::net::AddressFamily::UNIX,
+                    rustix::net::SocketType::SEQPACKET,
+                    rustix::net::SocketFlags::CLOEXEC,
+                    None,
+                );
+                self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            }
+            return Ok(None);
+        }
+        if let (Some(_), Some(slave)) = (&self.ours.pty, self.slave) {
+            return Ok(Some(slave));
+        }
+        let (master, slave) = crate::terminal::open(plan.window_size).map_err(failed("openpt"))?;
+        let number = slave.as_raw_fd();
+        self.ours.pty = Some(Pty::new(master));
+        self.slave = Some(number);
+        self.pipes.push(slave);
+        Ok(Some(number))
+    }
+
     fn placements(&self, plan: &Compiled) -> Vec<Placement> {
         let streams = (0..)
             .zip(self.theirs)
             .filter_map(|(target, source)| Some((source?, target)));
+        let terminal = self
+            .terminal
+            .as_ref()
+            .map(|(_, theirs)| theirs.as_raw_fd())
+            .zip(plan.terminal_socket());
         let further = plan
             .descriptors
             .iter()
@@ -177,6 +226,7 @@ impl Streams {
         streams
             .chain(further)
             .chain(stage)
+            .chain(terminal)
             .map(|(source, target)| Placement {
                 source,
                 target,
@@ -199,7 +249,7 @@ fn make(plan: &Compiled, streams: &mut Streams, arena: &mut Arena) -> Result<(u3
     let mut kept: Vec<RawFd> = placements
         .iter()
         .map(|placement| placement.target)
-        .filter(|&target| target > 2)
+        .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
     let joins = plan.ops.iter().find_map(|op| match &op.action {

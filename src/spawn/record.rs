@@ -48,6 +48,7 @@ calls! {
     Prctl => "prctl",
     Prlimit => "prlimit64",
     Read => "read",
+    Sendmsg => "sendmsg",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
     Setpgid => "setpgid",
