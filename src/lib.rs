@@ -7,6 +7,7 @@ compile_error!("ringfence supports 64-bit Linux only");
 
 mod diagnose;
 mod error;
+mod foreground;
 mod lifetime;
 mod ns;
 mod plan;

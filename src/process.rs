@@ -128,6 +128,18 @@ impl Child {
         }
     }
 
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.as_ref().filter(|control| control.reaps())
+    }
+
+    /// The program has been stopped since this was asked last, and still is.
+    pub(crate) fn has_stopped(&self) -> bool {
+        match self.control() {
+            Some(control) => control.has_stopped(),
+            None => crate::sys::process::has_stopped(self.pidfd.as_fd()),
+        }
+    }
+
     pub(crate) fn plan(&self) -> &Compiled {
         &self.plan
     }

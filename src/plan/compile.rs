@@ -178,6 +178,9 @@ impl Compiler<'_> {
             descriptors,
             stage,
             window_size: self.command.window_size,
+            apart: controlling.is_some()
+                || self.command.new_session
+                || self.sandbox.init.is_some_and(|init| init.signal_group),
         })
     }
 

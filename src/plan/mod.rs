@@ -70,6 +70,8 @@ pub(crate) struct Compiled {
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
     pub(crate) window_size: WindowSize,
+    /// The program is in another process group than the caller.
+    pub(crate) apart: bool,
 }
 
 impl Compiled {

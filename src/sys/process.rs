@@ -62,6 +62,26 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
     Ok(Some(Waited { status, usage }))
 }
 
+/// Whether a child is stopped, which is told once.
+pub(crate) fn has_stopped(pidfd: BorrowedFd<'_>) -> bool {
+    // SAFETY: zero is a valid value for this plain C structure.
+    let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
+    let options = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
+    let args = [
+        libc::P_PIDFD as usize,
+        fd_arg(pidfd),
+        (&raw mut info) as usize,
+        options.unsigned_abs() as usize,
+        0,
+        0,
+    ];
+    // SAFETY: the structure lives on this stack and has the kernel's layout.
+    let waited = unsafe { syscall(libc::SYS_waitid, args) };
+    // SAFETY: waitid fills in the variant of the union with the pid, or leaves zeroes.
+    let pid = unsafe { info.si_pid() };
+    waited.is_ok() && pid != 0
+}
+
 /// A `struct rusage` that the kernel has filled in, from its bytes.
 pub(crate) fn usage_from_bytes(bytes: &[u8]) -> Option<libc::rusage> {
     const SIZE: usize = size_of::<libc::rusage>();
