@@ -35,6 +35,14 @@ impl System {
             )
         })
     }
+
+    /// Whether the caller has CAP_SYS_ADMIN, which the switches for the unprivileged do not concern.
+    fn is_privileged(&self) -> bool {
+        const CAP_SYS_ADMIN: u32 = 21;
+        self.status("CapEff")
+            .and_then(|text| u64::from_str_radix(&text, 16).ok())
+            .is_some_and(|set| set >> CAP_SYS_ADMIN & 1 == 1)
+    }
 }
 
 /// Why the clone with new namespaces may have failed.
@@ -71,16 +79,29 @@ fn clone_hint(
         ),
         Errno::NODEV if into_cgroup => Some("the cgroup has been removed".into()),
         Errno::NOSYS => Some("a seccomp filter hides the system call".into()),
-        other => descriptors(other),
+        _ => None,
     }
+}
+
+const APPARMOR: &str = "AppArmor restricts user namespaces: give the program a profile with the rule \"userns,\", or as root, sysctl kernel.apparmor_restrict_unprivileged_userns=0";
+
+/// AppArmor refuses either the namespace or, where its policy has a profile for it, all capabilities in
+/// it: writing the maps is the first that needs one.
+fn apparmor_restricts(system: &System) -> bool {
+    !system.is_privileged()
+        && system
+            .read("proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+            .as_deref()
+            == Some("1")
 }
 
 /// The five ways in which user namespaces are switched off.
 fn user_namespaces_forbidden(system: &System) -> String {
-    if system
-        .read("proc/sys/kernel/unprivileged_userns_clone")
-        .as_deref()
-        == Some("0")
+    if !system.is_privileged()
+        && system
+            .read("proc/sys/kernel/unprivileged_userns_clone")
+            .as_deref()
+            == Some("0")
     {
         return "kernel.unprivileged_userns_clone is 0: as root, sysctl kernel.unprivileged_userns_clone=1"
             .into();
@@ -89,13 +110,8 @@ fn user_namespaces_forbidden(system: &System) -> String {
         return "user.max_user_namespaces is 0: as root, sysctl user.max_user_namespaces=10000"
             .into();
     }
-    if system
-        .read("proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-        .as_deref()
-        == Some("1")
-    {
-        return "AppArmor restricts user namespaces: give the program a profile with the rule \"userns,\", or as root, sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-            .into();
+    if apparmor_restricts(system) {
+        return APPARMOR.into();
     }
     if system.status("Seccomp").as_deref() == Some("2") {
         return "a seccomp filter of this process forbids it: a container needs a profile that allows clone3 and unshare with CLONE_NEWUSER"
@@ -139,19 +155,6 @@ fn kind_missing(system: &System, namespaces: Namespaces) -> Option<Kind> {
         .find(|kind| !present.join(kind.proc_name()).exists())
 }
 
-/// Limits on descriptors.
-pub(crate) fn descriptors(errno: Errno) -> Option<String> {
-    match errno {
-        Errno::MFILE => Some("this process has too many open descriptors: see RLIMIT_NOFILE".into()),
-        Errno::NFILE => Some("the system has too many open files: see fs.file-max".into()),
-        Errno::NOMEM => Some(
-            "out of memory, or the init of the pid namespace has ended, or a memory cgroup is at its limit"
-                .into(),
-        ),
-        _ => None,
-    }
-}
-
 /// Why a child may have been killed before its program was started.
 pub(crate) fn killed(plan: &Compiled, signal: i32) -> Option<String> {
     if signal != libc::SIGKILL {
@@ -173,7 +176,8 @@ pub(crate) fn child(plan: &Compiled, op: &Op, fail: &Fail, text: &str) -> Option
         .or_else(|| by_errno(fail))
 }
 
-fn noted(fail: &Fail, text: &str) -> Option<String> {
+/// What the child found out itself.
+pub(crate) fn noted(fail: &Fail, text: &str) -> Option<String> {
     Some(match fail.note {
         Note::InterpreterMissing if text.is_empty() => {
             "the program exists inside the root, but something that it needs to start does not"
@@ -188,6 +192,12 @@ fn noted(fail: &Fail, text: &str) -> Option<String> {
         }
         Note::WrongDevice => "a file in the caller's /dev is not the device of that name".into(),
         Note::NotProcfs => "the caller's /proc is not a procfs: mount one".into(),
+        Note::HiddenMount => "a mount below the source is covered by another one, and without mount_setattr (Linux 5.12) it cannot get the attributes: bind a part of the source".into(),
+        Note::KernelSays if !text.is_empty() => format!("the kernel says: {}", text.trim()),
+        Note::Swapped => "the path by which the descriptor was opened does not lead to the same file any more".into(),
+        Note::Layer if fail.errno == Errno::NOTDIR => format!("the layer {text} is not a directory"),
+        Note::Layer => format!("the layer {text} cannot be opened"),
+        Note::NothingToMask if fail.errno == Errno::NOENT => "there is nothing to hide".into(),
         _ => return None,
     })
 }
@@ -197,6 +207,9 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
     let hint = match step {
         Step::IdMap if matches!(errno, Errno::ACCESS) => {
             "this process is not dumpable (PR_SET_DUMPABLE, or it changed its ids): its files in /proc belong to root, and it may not map ids"
+        }
+        Step::IdMap if errno == Errno::PERM && apparmor_restricts(&System::here()) => {
+            return Some(APPARMOR.into());
         }
         Step::IdMap if errno == Errno::PERM => {
             "the kernel refused the map: the id is not the caller's, or not mapped in its own user namespace"
@@ -227,7 +240,7 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         }
         Step::Symlink if errno == Errno::EXIST => "something else is there already",
         Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
-        Step::Exec if errno == Errno::NOENT => {
+        Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
             return Some(match plan.program.candidates.as_slice() {
                 [path] => format!("there is no {} inside the root", path.to_string_lossy()),
                 _ => "it is in no directory of the program's PATH inside the root".into(),
@@ -258,7 +271,7 @@ fn by_errno(fail: &Fail) -> Option<String> {
         Errno::ROFS => {
             Some("the file system is read-only: the path must exist in it already".into())
         }
-        other => descriptors(other),
+        _ => None,
     }
 }
 
@@ -306,6 +319,15 @@ mod tests {
                 "{hint:?}"
             );
         }
+        let (_dir, privileged) = system(&[
+            ("proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1"),
+            (
+                "proc/self/status",
+                "CapEff:\t000001ffffffffff\nSeccomp:\t2\n",
+            ),
+        ]);
+        let hint = clone_hint(&privileged, Namespaces::USER, false, Errno::PERM);
+        assert!(hint.is_some_and(|hint| hint.contains("seccomp")));
         let (_dir, system) = system(&[("proc/sys/user/max_user_namespaces", "0")]);
         let hint = clone_hint(&system, Namespaces::USER, false, Errno::NOSPC);
         assert!(hint.is_some_and(|hint| hint.contains("sysctl user.max_user_namespaces")));

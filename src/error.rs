@@ -149,6 +149,20 @@ steps! {
     Sysfs => "sysfs",
     /// Mounting a POSIX message queue file system.
     Mqueue => "mqueue",
+    /// Mounting pseudo-terminals.
+    Devpts => "devpts",
+    /// Mounting the cgroup hierarchy.
+    Cgroup2 => "cgroup2",
+    /// Mounting an overlay.
+    Overlay => "overlay",
+    /// Hiding a file or a directory.
+    Mask => "mask",
+    /// Changing the attributes of a mount.
+    Remount => "remount",
+    /// A mount made without a sandbox.
+    Mount => "mount",
+    /// Keeping root inside from changing the mounts.
+    MountLock => "lock_mounts",
     /// Populating /dev.
     Dev => "dev",
     /// Making a symbolic link.
@@ -208,7 +222,7 @@ impl Error {
             setter: None,
             syscall: Some(syscall),
             what: describe(step, &object),
-            hint: None,
+            hint: limit(errno).map(str::to_owned),
             cause: Some(errno.into()),
         }))
     }
@@ -280,6 +294,18 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+}
+
+/// What is usual for an errno, whatever the step.
+fn limit(errno: Errno) -> Option<&'static str> {
+    match errno {
+        Errno::MFILE => Some("this process has too many open descriptors: see RLIMIT_NOFILE"),
+        Errno::NFILE => Some("the system has too many open files: see fs.file-max"),
+        Errno::NOMEM => Some(
+            "out of memory, or the init of the pid namespace has ended, or a memory cgroup is at its limit",
+        ),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ mod diagnose;
 mod error;
 mod foreground;
 mod lifetime;
+pub mod mount;
 mod ns;
 mod plan;
 mod process;
@@ -16,12 +17,15 @@ mod sandbox;
 mod spawn;
 mod sys;
 mod terminal;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
 pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
-    Command, Engine, Extent, IdMap, Init, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs,
+    Bind, Command, Engine, Extent, HidePid, IdMap, Init, MountLock, Overlay, Proc, Rootfs, Sandbox,
+    Setgroups, Stdio, TimeOffset, Tmpfs,
 };
 pub use terminal::{Pty, WindowSize};

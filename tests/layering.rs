@@ -19,8 +19,50 @@ const RULES: &[Rule] = &[
         may_name: &[],
     },
     Rule {
+        module: "error",
+        may_name: &[],
+    },
+    Rule {
+        module: "ns",
+        may_name: &["error", "sys"],
+    },
+    Rule {
+        module: "sandbox",
+        may_name: &["error", "mount", "ns", "plan", "process"],
+    },
+    Rule {
+        module: "plan",
+        may_name: &["error", "mount", "ns", "process", "sandbox", "spawn", "sys"],
+    },
+    Rule {
         module: "spawn::child",
-        may_name: &["plan", "spawn::record", "sys"],
+        may_name: &[
+            "plan",
+            "spawn::inspect",
+            "spawn::record",
+            "spawn::root",
+            "sys",
+        ],
+    },
+    Rule {
+        module: "spawn::root",
+        may_name: &["plan", "spawn::child", "spawn::record", "sys"],
+    },
+    Rule {
+        module: "spawn::inspect",
+        may_name: &["spawn::record"],
+    },
+    Rule {
+        module: "spawn::record",
+        may_name: &[],
+    },
+    Rule {
+        module: "process",
+        may_name: &["error", "ns", "plan", "spawn", "sys"],
+    },
+    Rule {
+        module: "mount",
+        may_name: &["error", "ns", "sandbox", "sys"],
     },
 ];
 

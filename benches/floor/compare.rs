@@ -7,6 +7,13 @@ use std::time::{Duration, Instant};
 pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
+    /// The times of several blocks as one.
+    pub(crate) fn merge(blocks: Vec<Self>) -> Self {
+        let mut times: Vec<_> = blocks.into_iter().flat_map(|block| block.0).collect();
+        times.sort_unstable();
+        Self(times)
+    }
+
     /// The steadier figure where the kernel tears down net namespaces beside the measurement.
     pub(crate) fn lower_quartile(&self) -> Duration {
         self.0[self.0.len() / 4]

@@ -6,12 +6,13 @@ use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Stage};
-use super::{Cgroup, Compiled, Method, root};
+use super::{Cgroup, Compiled, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
-use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
+use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
@@ -21,10 +22,15 @@ use std::ffi::OsStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_NAME: usize = 64;
+/// The most groups of a process.
+const NGROUPS_MAX: usize = 65_536;
+/// The largest time in seconds that the kernel can count in nanoseconds.
+const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
@@ -64,6 +70,9 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("boottime_offset", sandbox.boottime.is_some(), Kind::Time),
         ("loopback_down", sandbox.loopback_down, Kind::Net),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
+        ("propagation", sandbox.propagation.is_some(), Kind::Mount),
+        ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
+        ("template", sandbox.template, Kind::Mount),
         ("init", sandbox.init.is_some(), Kind::Pid),
     ];
     let entries = sandbox
@@ -105,6 +114,10 @@ impl Compiler<'_> {
         ]
         .map(|(set, default)| set.as_ref().unwrap_or(default).0.clone());
         let null = self.open_null(&stdio)?;
+        let pipes = stdio
+            .iter()
+            .filter(|stream| matches!(stream, Stream::Piped));
+        let reserve = Reserve::new(pipes.count());
         let descriptors = self.descriptors()?;
         let pty = stdio.each_ref().map(|stream| matches!(stream, Stream::Pty));
         let controlling = (0..)
@@ -151,13 +164,15 @@ impl Compiler<'_> {
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
         }
+        let mut mounts = root::Mounts::default();
         if namespaces.contains(Namespaces::MOUNT) {
-            self.ops
-                .extend(root::compile(self.sandbox, &self.features)?);
+            let ids = self.inside_ids(maps.as_ref());
+            mounts = root::compile(self.sandbox, &self.features, ids)?;
+            self.ops.append(&mut mounts.ops);
         }
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, &free)?;
-        self.finish(method, &program, stage.as_ref(), terminal, controlling);
+        self.finish(method, stage.as_ref(), terminal, controlling);
 
         Ok(Compiled {
             namespaces,
@@ -172,9 +187,15 @@ impl Compiler<'_> {
             die_with_parent: self.command.die_with_parent,
             ops: self.ops.into(),
             maps,
+            trees: mounts.trees,
+            template: mounts.template.map(|ops| Template {
+                ops: ops.into(),
+                tree: Mutex::default(),
+            }),
             program,
             stdio,
             null,
+            reserve,
             descriptors,
             stage,
             window_size: self.command.window_size,
@@ -451,11 +472,17 @@ impl Compiler<'_> {
             );
         }
         let mut text = String::new();
-        for (clock, offset) in [
-            ("monotonic", self.sandbox.monotonic),
-            ("boottime", self.sandbox.boottime),
+        for (clock, setter, offset) in [
+            ("monotonic", "monotonic_offset", self.sandbox.monotonic),
+            ("boottime", "boottime_offset", self.sandbox.boottime),
         ] {
             if let Some(offset) = offset {
+                if offset.seconds() > KTIME_SEC_MAX {
+                    return Err(Error::invalid(
+                        setter,
+                        format!("the kernel takes at most {KTIME_SEC_MAX} seconds"),
+                    ));
+                }
                 text.push_str(&format!("{clock} {offset}\n"));
             }
         }
@@ -566,8 +593,27 @@ impl Compiler<'_> {
         Ok(self.changes_ids(maps))
     }
 
+    /// The ids inside that the child has while it mounts.
+    fn inside_ids(&self, maps: Option<&Maps>) -> (u32, u32) {
+        let Some(maps) = maps else {
+            return (self.caller.uid, self.caller.gid);
+        };
+        let (uid, gid) = maps.setup_ids(&self.caller);
+        (
+            uid.unwrap_or_else(|| maps.users.inside(self.caller.uid)),
+            gid.unwrap_or_else(|| maps.groups.inside(self.caller.gid)),
+        )
+    }
+
     fn check_ids(&self, maps: Option<&Maps>) -> Result<()> {
         let command = self.command;
+        let ids = command.uid.is_some() || command.gid.is_some() || command.groups.is_some();
+        if ids && self.sandbox.mount_lock == Some(MountLock::Nested) {
+            return Err(Error::invalid(
+                "lock_mounts",
+                "in the nested user namespace there are no other ids for uid, gid and groups; see MountLock::DropCapability",
+            ));
+        }
         for (setter, id, map) in [
             ("uid", command.uid, maps.map(|maps| &maps.users)),
             ("gid", command.gid, maps.map(|maps| &maps.groups)),
@@ -588,6 +634,21 @@ impl Compiler<'_> {
         let Some(groups) = &command.groups else {
             return Ok(());
         };
+        if groups.len() > NGROUPS_MAX {
+            return Err(Error::invalid(
+                "groups",
+                format!(
+                    "{} groups, the kernel takes at most {NGROUPS_MAX}",
+                    groups.len()
+                ),
+            ));
+        }
+        if groups.contains(&u32::MAX) {
+            return Err(Error::invalid(
+                "groups",
+                format!("{} is not a valid id", u32::MAX),
+            ));
+        }
         let Some(maps) = maps else { return Ok(()) };
         if maps.setgroups == Setgroups::Deny {
             return Err(Error::invalid(
@@ -692,7 +753,6 @@ impl Compiler<'_> {
     fn finish(
         &mut self,
         method: Method,
-        program: &Program,
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
@@ -746,14 +806,10 @@ impl Compiler<'_> {
             Action::CloseOnExec { close },
         );
         if let Some(stage) = stage {
-            self.push(Step::Init, stage.to_string(), Action::Stage);
+            self.push(Step::Init, stage.to_string(), Action::SecondStage);
         }
-        let tried: Vec<_> = program
-            .candidates
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect();
-        self.push(Step::Exec, tried.join(", "), Action::Exec);
+        let object = self.command.program.display().to_string();
+        self.push(Step::Exec, object, Action::Exec);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::sys::{clone, fd, mount};
 use core::ffi::CStr;
 use rustix::io::Errno;
-use rustix::mount::{FsOpenFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 
 /// Found by calls that cannot succeed, so that a filter which hides a system call is seen as well.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +38,21 @@ fn mount_fd_exists() -> bool {
     let fsopen = rustix::mount::fsopen(EMPTY, FsOpenFlags::FSOPEN_CLOEXEC);
     let open_tree = rustix::mount::open_tree(cwd, EMPTY, OpenTreeFlags::OPEN_TREE_CLOEXEC);
     let move_mount = rustix::mount::move_mount(cwd, EMPTY, cwd, EMPTY, MoveMountFlags::empty());
+    let fsconfig = rustix::mount::fsconfig_set_flag(cwd, EMPTY);
+    let none = MountAttrFlags::empty();
+    let fsmount = rustix::mount::fsmount(cwd, FsMountFlags::FSMOUNT_CLOEXEC, none);
     // Without CAP_SYS_ADMIN all but open_tree say EPERM before they look; so does a filter, which then
     // shows itself as an error of the step that needs the call.
-    [fsopen.err(), open_tree.err(), move_mount.err()]
-        .into_iter()
-        .flatten()
-        .all(|errno| errno != Errno::NOSYS)
+    [
+        fsopen.err(),
+        open_tree.err(),
+        move_mount.err(),
+        fsconfig.err(),
+        fsmount.err(),
+    ]
+    .into_iter()
+    .flatten()
+    .all(|errno| errno != Errno::NOSYS)
 }
 
 /// Major and minor version of the kernel.

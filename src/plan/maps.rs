@@ -1,6 +1,6 @@
 //! Who writes the id maps of a new user namespace.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sandbox::idmap::{Extent, IdKind};
 use crate::sandbox::{IdMap, Sandbox, Setgroups};
 use rustix::thread::CapabilitySet;
@@ -104,6 +104,14 @@ impl Map {
         let extents = map
             .resolve(kind, own)
             .map_err(|what| Error::invalid(setter, what))?;
+        // The kernel takes a map in one write, which must be shorter than a page.
+        let (length, page) = (text_of(&extents).len(), rustix::param::page_size());
+        if length >= page {
+            return Err(Error::invalid(
+                setter,
+                format!("{length} bytes as text, the kernel takes fewer than {page}"),
+            ));
+        }
         let own_id_only =
             matches!(extents.as_slice(), [one] if one.count == 1 && one.outside == own);
         let child_may = own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
@@ -130,12 +138,7 @@ impl Map {
 
     /// The map as the kernel takes it.
     pub(crate) fn text(&self) -> String {
-        self.extents.iter().fold(String::new(), |mut text, extent| {
-            use fmt::Write as _;
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{extent}");
-            text
-        })
+        text_of(&self.extents)
     }
 
     fn setup_id(&self, own: u32) -> Option<u32> {
@@ -162,6 +165,15 @@ impl Map {
             let offset = id.checked_sub(e.inside)?;
             (offset < e.count).then(|| e.outside + offset)
         })
+    }
+
+    /// The id inside of an id outside; the overflow id if there is none.
+    pub(crate) fn inside(&self, id: u32) -> u32 {
+        let found = self.extents.iter().find_map(|e| {
+            let offset = id.checked_sub(e.outside)?;
+            (offset < e.count).then(|| e.inside + offset)
+        });
+        found.unwrap_or(65534)
     }
 }
 
@@ -200,6 +212,15 @@ impl fmt::Display for Map {
     }
 }
 
+fn text_of(extents: &[Extent]) -> String {
+    extents.iter().fold(String::new(), |mut text, extent| {
+        use fmt::Write as _;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{extent}");
+        text
+    })
+}
+
 fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
     let name = match kind {
         IdKind::User => "newuidmap",
@@ -211,8 +232,8 @@ fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
         .find(|path| path.exists());
     let Some(path) = found else {
         return Err(Error::other(
-            crate::ErrorKind::NotFound,
-            crate::Step::Compile,
+            ErrorKind::NotFound,
+            Step::Compile,
             format!("{setter}: the map needs {name}, which is not installed"),
         )
         .with_hint(Some(format!(
@@ -221,8 +242,8 @@ fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
     };
     if !is_privileged(&path) {
         return Err(Error::other(
-            crate::ErrorKind::PermissionDenied,
-            crate::Step::Compile,
+            ErrorKind::PermissionDenied,
+            Step::Compile,
             format!(
                 "{setter}: {} is neither set-user-id root nor has file capabilities",
                 path.display()

@@ -1,6 +1,7 @@
 //! What will be done: validated, in order, everything allocated.
 
 mod compile;
+mod entry;
 pub(crate) mod features;
 pub(crate) mod maps;
 pub(crate) mod op;
@@ -10,10 +11,12 @@ mod root;
 pub(crate) mod stage;
 
 use crate::error::Result;
+use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
 use crate::sandbox::stdio::{Stdio, Stream};
+use crate::spawn::Reserve;
 use crate::terminal::WindowSize;
 use maps::Maps;
 use op::Op;
@@ -22,7 +25,7 @@ use stage::{Form, Stage};
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A compiled [`Command`]: checked, in order, with all memory that the child needs.
@@ -55,10 +58,14 @@ pub(crate) struct Compiled {
     pub(crate) ops: Box<[Op]>,
     pub(crate) program: Program,
     pub(crate) maps: Option<Maps>,
+    pub(crate) trees: Vec<Arc<Tree>>,
+    pub(crate) template: Option<Template>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) born_in_cgroup: bool,
     pub(crate) stdio: [Stream; 3],
     pub(crate) null: Option<OwnedFd>,
+    /// Low numbers for the child's ends of pipes.
+    pub(crate) reserve: Option<Reserve>,
     pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
     /// The child, without privilege, writes to its files in /proc: the shared memory must be dumpable.
     pub(crate) needs_dumpable: bool,
@@ -91,6 +98,13 @@ impl Compiled {
     }
 }
 
+/// A root that is prepared once; its copy is the first tree of every spawn.
+#[derive(Debug)]
+pub(crate) struct Template {
+    pub(crate) ops: Box<[Op]>,
+    pub(crate) tree: Mutex<Option<Arc<OwnedFd>>>,
+}
+
 /// The system call that makes the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -103,6 +117,13 @@ pub(crate) enum Method {
 pub(crate) struct Cgroup {
     pub(crate) path: PathBuf,
     pub(crate) directory: OwnedFd,
+}
+
+impl Compiled {
+    /// Whether the program is in another pid namespace than its parent, which it then cannot see.
+    pub(crate) fn hides_parent(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID)
+    }
 }
 
 impl Plan {
@@ -149,6 +170,12 @@ impl fmt::Display for Compiled {
         if let Some(maps) = &self.maps {
             writeln!(f, "id maps: {}; {}", maps.users, maps.groups)?;
         }
+        if let Some(template) = &self.template {
+            writeln!(f, "once, before the first start:")?;
+            for op in &template.ops {
+                writeln!(f, " - {}: {} [{}]", op.step, op.object, op.action.calls())?;
+            }
+        }
         let call = match self.method {
             Method::Clone3 => "clone3",
             Method::Clone => "clone",
@@ -175,7 +202,16 @@ impl fmt::Display for Compiled {
             .iter()
             .map(|arg| format!("{:?}", arg.to_string_lossy()))
             .collect();
-        write!(f, "program: {}", argv.join(" "))
+        write!(f, "program: {}", argv.join(" "))?;
+        if let [first, rest @ ..] = self.program.candidates.as_slice()
+            && !rest.is_empty()
+        {
+            write!(f, "\nlooked for in this order: {}", first.to_string_lossy())?;
+            for path in rest {
+                write!(f, ", {}", path.to_string_lossy())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -53,9 +53,22 @@ pub(crate) enum Action {
     LoopbackUp,
     Propagation(MountPropagationFlags),
     ClearUmask,
+    /// Mounts are made on a tmpfs over the old root first, where the calls that need no place are missing.
+    Stage {
+        classic: bool,
+    },
+    /// The stage goes, where it does not go with the old root.
+    Unstage,
     RootTmpfs(FileSystem),
     RootDir {
         source: CString,
+        /// What is mounted below becomes read-only, the directory itself not yet.
+        submounts_read_only: bool,
+    },
+    RootOverlay(Overlay),
+    /// A copy of the prepared tree that the caller has made for this spawn.
+    RootTree {
+        index: usize,
     },
     /// Entries go into the inherited root.
     RootInherited,
@@ -64,7 +77,21 @@ pub(crate) enum Action {
         file_system: FileSystem,
         at: Place,
     },
+    Overlay {
+        overlay: Overlay,
+        at: Place,
+    },
     Dev {
+        file_system: FileSystem,
+        devpts: FileSystem,
+        at: Place,
+    },
+    Mask {
+        empty: FileSystem,
+        at: Place,
+    },
+    Remount {
+        attributes: u64,
         at: Place,
     },
     Symlink {
@@ -80,7 +107,18 @@ pub(crate) enum Action {
         bytes: Arc<[u8]>,
         mode: u32,
     },
+    FileFrom {
+        at: Place,
+        from: Arc<OwnedFd>,
+        mode: u32,
+    },
+    RootReadOnly,
     PivotRoot,
+    Chroot,
+    /// Hold on to `/proc/self` of the caller, which the new root may not show.
+    KeepProc,
+    /// No process inside gets CAP_SYS_ADMIN again.
+    DropSysAdmin,
     SetUmask {
         mask: Option<u32>,
     },
@@ -105,7 +143,7 @@ pub(crate) enum Action {
         close: CloseRange,
     },
     /// Become the second stage, which executes the program.
-    Stage,
+    SecondStage,
     Exec,
 }
 
@@ -133,16 +171,63 @@ pub(crate) struct Ids {
 #[derive(Debug)]
 pub(crate) struct FileSystem {
     pub(crate) kind: &'static CStr,
-    pub(crate) options: Box<[(&'static CStr, CString)]>,
+    pub(crate) options: Box<[(&'static CStr, Option<CString>)]>,
+    /// The same options as mount(2) takes them.
+    pub(crate) data: CString,
     pub(crate) attributes: MountAttrFlags,
+}
+
+/// How many lower layers an overlay may have: the child opens all of them.
+pub(crate) const MAX_LOWERS: usize = 128;
+
+/// Layers to put above each other.
+#[derive(Debug)]
+pub(crate) struct Overlay {
+    /// The uppermost first.
+    pub(crate) lowers: Box<[CString]>,
+    pub(crate) upper: Upper,
+    pub(crate) userxattr: bool,
+    pub(crate) attributes: MountAttrFlags,
+}
+
+/// Where an overlay keeps what is written.
+#[derive(Debug)]
+pub(crate) enum Upper {
+    /// Nowhere: it is read-only.
+    None,
+    Dirs {
+        upper: CString,
+        work: CString,
+    },
+    /// In memory, gone with the overlay.
+    Throwaway(FileSystem),
 }
 
 /// A tree of the caller's to show inside.
 #[derive(Debug)]
 pub(crate) struct Bind {
-    pub(crate) source: CString,
+    pub(crate) source: Source,
     pub(crate) attributes: u64,
+    /// Nothing is bound where the source is missing.
+    pub(crate) optional: bool,
     pub(crate) at: Place,
+}
+
+/// Where a bind takes its tree from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Path(CString),
+    /// The path by which a descriptor of the caller's is known; it must still lead to the same file.
+    Checked {
+        path: CString,
+        device: u64,
+        inode: u64,
+        _held: Arc<OwnedFd>,
+    },
+    /// A copy of a tree of the caller's, made for this spawn.
+    Tree {
+        index: usize,
+    },
 }
 
 impl Action {
@@ -152,38 +237,52 @@ impl Action {
             Self::OwnDescriptors => "close_range",
             Self::Guard { .. } => "timer_create, timer_settime, prlimit64",
             Self::JoinCgroup { .. } => "write",
-            Self::WriteProc { .. } => "openat, write",
-            Self::AwaitMaps => "futex",
+            Self::WriteProc { .. } => "openat, fstatfs, write",
+            Self::AwaitMaps => "prctl, futex",
             Self::Unshare { .. } => "unshare",
             Self::Split => "clone",
+            Self::SetIds(Ids { groups: None, .. }) => "setresgid, setresuid",
             Self::SetIds(_) => "setgroups, setresgid, setresuid",
             Self::Hostname(_) => "sethostname",
             Self::Domainname(_) => "setdomainname",
             Self::LoopbackUp => "socket, ioctl",
             Self::Propagation(_) => "mount",
             Self::ClearUmask | Self::SetUmask { .. } => "umask",
+            Self::Stage { .. } => "openat, mount, mknodat",
+            Self::Unstage => "umount2",
             Self::RootTmpfs(_) => "fsopen, fsconfig, fsmount, move_mount",
-            Self::RootDir { .. } => "open_tree, move_mount",
-            Self::RootInherited => "openat",
-            Self::Bind(_) => "open_tree, mount_setattr, openat2, mkdirat, move_mount",
+            Self::RootDir { .. } => "open_tree, fstat, move_mount",
+            Self::RootOverlay(_) => "openat, mount, move_mount",
+            Self::RootTree { .. } => "move_mount",
+            Self::RootInherited | Self::KeepProc => "openat",
+            Self::Bind(_) => {
+                "open_tree, mount_setattr, fstat, openat2, mkdirat, openat, move_mount"
+            }
             Self::Mount { .. } => "fsopen, fsconfig, fsmount, openat2, mkdirat, move_mount",
             Self::Dev { .. } => {
-                "fsopen, fsconfig, fsmount, move_mount, openat, open_tree, mkdirat, symlinkat"
+                "openat2, mkdirat, fsopen, fsconfig, fsmount, move_mount, open_tree, fstat, openat, symlinkat"
             }
-            Self::Symlink { .. } => "symlinkat",
+            Self::Symlink { .. } => "openat2, mkdirat, symlinkat",
             Self::Dir { .. } => "openat2, mkdirat",
-            Self::File { .. } => "openat, write",
+            Self::File { .. } => "openat2, mkdirat, openat, write",
+            Self::Overlay { .. } => "openat, mount, openat2, mkdirat, move_mount",
+            Self::Mask { .. } => "openat2, open_tree or fsopen, move_mount",
+            Self::Remount { .. } => "openat2, mount_setattr",
+            Self::FileFrom { .. } => "openat2, mkdirat, openat, pread64, write",
+            Self::RootReadOnly => "mount_setattr",
+            Self::Chroot => "fchdir, mount, chroot, chdir",
+            Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, umount2, chdir",
             Self::NewSession => "setsid",
             Self::CurrentDir { confined: true, .. } => "openat2, fchdir",
             Self::CurrentDir { .. } => "chdir",
-            Self::DieWithParent => "prctl",
-            Self::Stdio => "dup3",
-            Self::Terminal(_) => "openat2, ioctl, sendmsg, dup3",
+            Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
+            Self::Stdio => "fcntl, dup3",
+            Self::Terminal(_) => "openat2, fstatfs, ioctl, sendmsg, dup3",
             Self::ControllingTerminal { .. } => "ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
-            Self::Stage => "execveat",
+            Self::SecondStage => "execveat",
             Self::Exec => "execve",
         }
     }

@@ -3,6 +3,9 @@
 use std::ffi::CString;
 use std::path::{Component, Path};
 
+/// The longest name in a directory.
+const NAME_MAX: usize = 255;
+
 /// A place below the new root.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -46,6 +49,9 @@ impl Place {
             match component {
                 Component::Normal(name) => {
                     let name = c_string(name.as_encoded_bytes())?;
+                    if name.as_bytes().len() > NAME_MAX {
+                        return Err(format!("a name in {shown} is longer than {NAME_MAX} bytes"));
+                    }
                     if !prefix.is_empty() {
                         prefix.push(b'/');
                     }

@@ -1,279 +1,303 @@
 //! The mounts of a plan: propagation, the root, its entries in the caller's order, pivot_root.
 
+use super::entry::{Entries, op};
+use super::entry::{describe_overlay, describe_tmpfs, overlay_args, source, tmpfs_args};
 use super::features::Features;
-use super::op::{Action, Bind, FileSystem, Op};
-use super::place::{Links, Place, c_string};
+use super::op::{Action, Op};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::ns::{Kind, Namespaces};
-use crate::sandbox::Sandbox;
-use crate::sandbox::rootfs::{Access, Entry, RootKind, Tmpfs, What};
-use rustix::mount::{MountAttrFlags, MountPropagationFlags};
-use std::collections::HashSet;
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use crate::mount::{Propagation, Tree};
+use crate::ns::Namespaces;
+use crate::sandbox::overlay::Upper;
+use crate::sandbox::rootfs::{Entry, RootEntry, RootKind, Rootfs, What};
+use crate::sandbox::{MountLock, Sandbox};
+use rustix::mount::MountPropagationFlags as Flags;
+use std::sync::Arc;
 
-pub(super) fn compile(sandbox: &Sandbox, features: &Features) -> Result<Vec<Op>> {
-    let mut ops = vec![op(
-        Step::Propagation,
-        "the whole tree private",
-        Action::Propagation(MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
-    )];
-    if sandbox.rootfs.is_none() && sandbox.entries.is_empty() {
-        return Ok(ops);
+/// All about mounts that a plan consists of.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    pub(super) ops: Vec<Op>,
+    /// Trees of the caller's, to be copied for each spawn.
+    pub(super) trees: Vec<Arc<Tree>>,
+    /// What is done once; the result is one more tree.
+    pub(super) template: Option<Vec<Op>>,
+}
+
+pub(super) fn compile(sandbox: &Sandbox, features: &Features, ids: (u32, u32)) -> Result<Mounts> {
+    let mut mounts = Mounts::default();
+    let idle = sandbox.rootfs.is_none() && sandbox.entries.is_empty();
+    let (first, last) = propagation(sandbox, idle)?;
+    mounts.ops.push(first);
+    if !idle {
+        build(sandbox, features, &mut mounts)?;
     }
-    if !features.mount_fd || !features.mount_setattr {
-        return Err(Error::other(
-            ErrorKind::Unsupported,
-            Step::Compile,
-            "the file-descriptor based mount calls are not available",
-        )
-        .with_hint(Some(
-            "they came with Linux 5.12; on a newer kernel a seccomp filter hides them".into(),
-        )));
+    mounts.ops.extend(last);
+    if let Some(lock) = sandbox.mount_lock {
+        mounts.ops.extend(mount_lock(lock, ids));
     }
-    ops.push(op(
-        Step::Root,
-        "no umask while files are made",
-        Action::ClearUmask,
-    ));
-    let mut fresh = Fresh::default();
-    ops.push(match sandbox.rootfs.as_ref().map(|rootfs| &rootfs.0) {
-        None => op(Step::Root, "the inherited root", Action::RootInherited),
-        Some(RootKind::Dir(path)) => op(
-            Step::Root,
-            path.display(),
-            Action::RootDir {
-                source: source("rootfs", path)?,
-            },
-        ),
-        Some(RootKind::Tmpfs(tmpfs)) => {
-            fresh.empty_root = true;
-            op(
-                Step::Root,
-                describe_tmpfs(tmpfs),
-                Action::RootTmpfs(tmpfs_args("rootfs", tmpfs)?),
-            )
-        }
-    });
-    for entry in &sandbox.entries {
-        ops.push(compile_entry(sandbox.namespaces, entry, &mut fresh)?);
-    }
-    if sandbox.rootfs.is_some() {
-        ops.push(op(
-            Step::PivotRoot,
-            "enter the new root, detach the old one",
-            Action::PivotRoot,
+    Ok(mounts)
+}
+
+/// What to do with the inherited tree before anything is mounted, and with the result.
+fn propagation(sandbox: &Sandbox, idle: bool) -> Result<(Op, Option<Op>)> {
+    let wanted = sandbox.propagation.unwrap_or(Propagation::Private);
+    let change = |flags: Flags, object: String| {
+        let action = Action::Propagation(flags | Flags::REC);
+        op(Step::Propagation, object, action)
+    };
+    let whole = |flags, name: &str| change(flags, format!("the whole tree {name}"));
+    let again = |flags| Some(change(flags, format!("the result {wanted}")));
+    if wanted == Propagation::Shared && !idle && sandbox.rootfs.is_none() {
+        return Err(Error::invalid(
+            "propagation",
+            "the sandbox's own mounts would show outside; a new root can be shared, or the tree be Propagation::SlaveShared",
         ));
     }
-    Ok(ops)
-}
-
-fn op(step: Step, object: impl std::fmt::Display, action: Action) -> Op {
-    Op {
-        step,
-        object: object.to_string(),
-        action,
-    }
-}
-
-fn compile_entry(namespaces: Namespaces, entry: &Entry, fresh: &mut Fresh) -> Result<Op> {
-    let setter = entry.what.setter();
-    let links = match entry.what {
-        // What the kernel makes must be where its path says, or it hides nothing.
-        What::Proc | What::Sysfs | What::Mqueue | What::Dev => Links::Refuse,
-        _ => Links::Follow,
-    };
-    let mut at = Place::new(&entry.at, links).map_err(|what| Error::invalid(setter, what))?;
-    if at.steps.is_empty() {
-        return Err(Error::invalid(setter, "the root itself is set by rootfs"));
-    }
-    at.fresh = fresh.note(&at, matches!(entry.what, What::Dir { .. }));
-    let shown = entry.at.display();
-    Ok(match &entry.what {
-        What::Bind {
-            source: from,
-            access,
-        } => {
-            let mut attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-            let mut how = "";
-            if *access == Access::ReadOnly {
-                attributes |= libc::MOUNT_ATTR_RDONLY;
-                how = ", read-only";
-            }
-            op(
-                Step::Bind,
-                format!("{} at {shown}{how}", from.display()),
-                Action::Bind(Bind {
-                    source: source(setter, from)?,
-                    attributes,
-                    at,
-                }),
-            )
-        }
-        What::Tmpfs(tmpfs) => op(
-            Step::Tmpfs,
-            format!("{shown}, {}", describe_tmpfs(tmpfs)),
-            Action::Mount {
-                file_system: tmpfs_args(setter, tmpfs)?,
-                at,
-            },
-        ),
-        What::Proc => {
-            needs_own(setter, namespaces, Kind::Pid)?;
-            mount(Step::Proc, &shown, c"proc", MountAttrFlags::empty(), at)
-        }
-        What::Sysfs => {
-            needs_own(setter, namespaces, Kind::Net)?;
-            let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
-            mount(Step::Sysfs, &shown, c"sysfs", read_only, at)
-        }
-        What::Mqueue => {
-            needs_own(setter, namespaces, Kind::Ipc)?;
-            mount(Step::Mqueue, &shown, c"mqueue", MountAttrFlags::empty(), at)
-        }
-        What::Dev => op(Step::Dev, shown, Action::Dev { at }),
-        What::Symlink { target } => {
-            if target.as_os_str().is_empty() {
-                return Err(Error::invalid(setter, "the target is empty"));
-            }
-            op(
-                Step::Symlink,
-                format!("{shown} -> {}", target.display()),
-                Action::Symlink {
-                    target: bytes(setter, target)?,
-                    at,
-                },
-            )
-        }
-        What::Dir { mode } => op(
-            Step::Dir,
-            format!("{shown}, mode {mode:04o}"),
-            Action::Dir {
-                at,
-                mode: check_mode(setter, *mode)?,
-            },
-        ),
-        What::File { bytes, mode } => op(
-            Step::File,
-            format!("{shown}, {} bytes, mode {mode:04o}", bytes.len()),
-            Action::File {
-                at,
-                bytes: bytes.clone(),
-                mode: check_mode(setter, *mode)?,
-            },
-        ),
+    Ok(match wanted {
+        Propagation::Private => (whole(Flags::PRIVATE, "private"), None),
+        Propagation::Slave => (whole(Flags::DOWNSTREAM, "slave"), None),
+        Propagation::SlaveShared => (whole(Flags::DOWNSTREAM, "slave"), again(Flags::SHARED)),
+        Propagation::Shared if idle => (whole(Flags::SHARED, "shared"), None),
+        Propagation::Shared => (whole(Flags::PRIVATE, "private"), again(Flags::SHARED)),
+        Propagation::Unbindable => (whole(Flags::PRIVATE, "private"), again(Flags::UNBINDABLE)),
     })
 }
 
-fn mount(
-    step: Step,
-    shown: &dyn std::fmt::Display,
-    kind: &'static core::ffi::CStr,
-    attributes: MountAttrFlags,
-    at: Place,
-) -> Op {
-    let file_system = FileSystem {
-        kind,
-        options: Box::default(),
-        attributes: attributes
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV
-            | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<()> {
+    let classic = !features.mount_fd || !features.mount_setattr;
+    let rootfs = sandbox.rootfs.as_ref();
+    let userns = sandbox.namespaces.contains(Namespaces::USER);
+    let read_only = |rootfs: &Rootfs| {
+        rootfs
+            .read_only
+            .then(|| op(Step::Root, "read-only", Action::RootReadOnly))
     };
-    op(step, shown, Action::Mount { file_system, at })
-}
-
-/// A file system that shows a namespace belongs to it: inside a new user namespace only its own can
-/// be mounted.
-fn needs_own(setter: &'static str, namespaces: Namespaces, kind: Kind) -> Result<()> {
-    if namespaces.contains(Namespaces::USER) && !namespaces.contains(kind.into()) {
-        return Err(Error::invalid(
-            setter,
-            format!("with user() it needs a new {kind} namespace as well, asked for by {kind}()"),
-        ));
+    let (prepared, entries) = match rootfs {
+        Some(rootfs) if sandbox.template => {
+            check_template(rootfs, classic)?;
+            split(&sandbox.entries)
+        }
+        None if sandbox.template => {
+            return Err(Error::invalid("template", "needs a root, see rootfs()"));
+        }
+        _ => (Vec::new(), sandbox.entries.iter().collect()),
+    };
+    if let (Some(rootfs), true) = (rootfs, sandbox.template) {
+        let mut ops = vec![op(
+            Step::Propagation,
+            "the whole tree private",
+            Action::Propagation(Flags::PRIVATE | Flags::REC),
+        )];
+        // The template belongs to the caller's user namespace.
+        ops.extend(set_up(rootfs_overlay(Some(rootfs)), &prepared, classic));
+        let mut inside = Entries::new(
+            Namespaces::empty(),
+            matches!(rootfs.kind, RootKind::Tmpfs(_)),
+        );
+        ops.push(root(Some(rootfs), false)?);
+        for entry in prepared {
+            ops.push(inside.compile(entry, &mut mounts.trees)?);
+        }
+        for entry in &entries {
+            if makes_its_place(&entry.what) && !is_below(&entries, entry) {
+                ops.push(inside.mount_point(entry)?);
+            }
+        }
+        ops.extend(read_only(rootfs));
+        mounts.template = Some(ops);
+    }
+    let overlay = if sandbox.template {
+        false
+    } else {
+        rootfs_overlay(rootfs)
+    };
+    mounts.ops.extend(set_up(overlay, &entries, classic));
+    let empty =
+        !sandbox.template && rootfs.is_some_and(|rootfs| matches!(rootfs.kind, RootKind::Tmpfs(_)));
+    mounts.ops.push(if sandbox.template {
+        let action = Action::RootTree { index: 0 };
+        op(Step::Root, "a copy of the template", action)
+    } else {
+        root(rootfs, userns)?
+    });
+    let mut compiler = Entries::new(sandbox.namespaces, empty);
+    compiler.first_tree = usize::from(sandbox.template);
+    for entry in entries {
+        mounts.ops.push(compiler.compile(entry, &mut mounts.trees)?);
+    }
+    let staged = mounts
+        .ops
+        .iter()
+        .any(|op| matches!(op.action, Action::Stage { .. }));
+    if sandbox.mount_lock == Some(MountLock::Nested) {
+        let object = "/proc/self of the caller";
+        mounts
+            .ops
+            .push(op(Step::MountLock, object, Action::KeepProc));
+    }
+    match rootfs {
+        None if staged => mounts
+            .ops
+            .push(op(Step::Root, "the stage goes", Action::Unstage)),
+        None => {}
+        Some(rootfs) => {
+            if !sandbox.template {
+                mounts.ops.extend(read_only(rootfs));
+            }
+            mounts.ops.push(match rootfs.entry {
+                RootEntry::Pivot => op(
+                    Step::PivotRoot,
+                    "enter the new root, detach the old one",
+                    Action::PivotRoot,
+                ),
+                RootEntry::Chroot => op(
+                    Step::PivotRoot,
+                    "enter the new root by chroot",
+                    Action::Chroot,
+                ),
+            });
+        }
     }
     Ok(())
 }
 
-fn check_mode(setter: &'static str, mode: u32) -> Result<u32> {
-    if mode > 0o7777 {
-        return Err(Error::invalid(
-            setter,
-            format!("mode {mode:o} is more than 7777"),
+/// What has to be done before the root is made.
+fn set_up(overlay: bool, entries: &[&Entry], classic: bool) -> Vec<Op> {
+    let mut ops = vec![op(
+        Step::Root,
+        "no umask while files are made",
+        Action::ClearUmask,
+    )];
+    let overlays = overlay
+        || entries
+            .iter()
+            .any(|entry| matches!(entry.what, What::Overlay(_)));
+    if classic || overlays {
+        ops.push(op(
+            Step::Root,
+            "a stage over the old root",
+            Action::Stage { classic },
         ));
     }
-    Ok(mode)
+    ops
 }
 
-fn tmpfs_args(setter: &'static str, tmpfs: &Tmpfs) -> Result<FileSystem> {
-    let mut options = Vec::new();
-    let mode = check_mode(setter, tmpfs.mode.unwrap_or(0o1777))?;
-    let mut option = |key, value: String| -> Result<()> {
-        let value = c_string(value.as_bytes()).map_err(|what| Error::invalid(setter, what))?;
-        options.push((key, value));
-        Ok(())
+fn rootfs_overlay(rootfs: Option<&Rootfs>) -> bool {
+    rootfs.is_some_and(|rootfs| matches!(rootfs.kind, RootKind::Overlay(_)))
+}
+
+fn root(rootfs: Option<&Rootfs>, userns: bool) -> Result<Op> {
+    let Some(rootfs) = rootfs else {
+        return Ok(op(Step::Root, "the inherited root", Action::RootInherited));
     };
-    option(c"mode", format!("{mode:o}"))?;
-    if let Some(size) = tmpfs.size {
-        option(c"size", size.to_string())?;
-    }
-    if let Some(inodes) = tmpfs.inodes {
-        option(c"nr_inodes", inodes.to_string())?;
-    }
-    Ok(FileSystem {
-        kind: c"tmpfs",
-        options: options.into(),
-        attributes: MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+    Ok(match &rootfs.kind {
+        RootKind::Dir(path) => op(
+            Step::Root,
+            path.display(),
+            Action::RootDir {
+                source: source("rootfs", path)?,
+                submounts_read_only: rootfs.read_only,
+            },
+        ),
+        RootKind::Tmpfs(tmpfs) => op(
+            Step::Root,
+            describe_tmpfs(tmpfs),
+            Action::RootTmpfs(tmpfs_args("rootfs", tmpfs)?),
+        ),
+        RootKind::Overlay(overlay) => op(
+            Step::Root,
+            describe_overlay(overlay),
+            Action::RootOverlay(overlay_args("rootfs", overlay, userns)?),
+        ),
     })
 }
 
-fn describe_tmpfs(tmpfs: &Tmpfs) -> String {
-    let mut text = format!("tmpfs, mode {:04o}", tmpfs.mode.unwrap_or(0o1777));
-    if let Some(size) = tmpfs.size {
-        text.push_str(&format!(", at most {size} bytes"));
+fn check_template(rootfs: &Rootfs, classic: bool) -> Result<()> {
+    let shared = match &rootfs.kind {
+        RootKind::Dir(_) => false,
+        RootKind::Tmpfs(_) => !rootfs.read_only,
+        RootKind::Overlay(overlay) => matches!(overlay.upper, Upper::Throwaway(_)),
+    };
+    if shared {
+        return Err(Error::invalid(
+            "template",
+            "what a program writes into the root would show in all others; make it Rootfs::read_only()",
+        ));
     }
-    if let Some(inodes) = tmpfs.inodes {
-        text.push_str(&format!(", at most {inodes} inodes"));
+    if classic {
+        return Err(Error::other(
+            ErrorKind::Unsupported,
+            Step::Compile,
+            "template: the file-descriptor based mount calls are not available",
+        )
+        .with_hint(Some("templates need Linux 6.15".into())));
     }
-    text
+    Ok(())
 }
 
-fn bytes(setter: &'static str, path: &Path) -> Result<CString> {
-    c_string(path.as_os_str().as_bytes()).map_err(|what| Error::invalid(setter, what))
-}
-
-/// A path of the caller's, made absolute now.
-fn source(setter: &'static str, path: &Path) -> Result<CString> {
-    let path = std::path::absolute(path)
-        .map_err(|error| Error::invalid(setter, format!("{}: {error}", path.display())))?;
-    bytes(setter, &path)
-}
-
-/// What is known to be missing from a root that starts empty, so that the child need not look.
-#[derive(Default)]
-struct Fresh {
-    empty_root: bool,
-    seen: HashSet<CString>,
-    plain_dirs: HashSet<CString>,
-}
-
-impl Fresh {
-    /// Notes that an entry is made at a place; says whether nothing was there before.
-    fn note(&mut self, at: &Place, plain_dir: bool) -> bool {
-        let in_known_dir = match at.steps.as_ref() {
-            [_] => true,
-            [.., parent, _] => self.plain_dirs.contains(&parent.prefix),
-            [] => false,
+/// What can be prepared once, and what is made for each program: that which it can write to while the
+/// caller cannot see it, which shows its namespaces, or whose order with such a thing matters.
+fn split(entries: &[Entry]) -> (Vec<&Entry>, Vec<&Entry>) {
+    let mut once: Vec<&Entry> = Vec::new();
+    let mut each: Vec<&Entry> = Vec::new();
+    for entry in entries {
+        let own = match &entry.what {
+            What::Bind { source, .. } => {
+                matches!(source, crate::sandbox::rootfs::BindSource::Tree(_))
+            }
+            What::Symlink { .. } | What::Dir { .. } | What::File { .. } | What::FileFrom { .. } => {
+                false
+            }
+            _ => true,
         };
-        // Missing parents are made as well, so they are no longer missing.
-        for step in &at.steps[..at.steps.len() - 1] {
-            self.seen.insert(step.prefix.clone());
+        let related = each
+            .iter()
+            .any(|other| entry.at.starts_with(&other.at) || other.at.starts_with(&entry.at));
+        if own || related {
+            each.push(entry);
+        } else {
+            once.push(entry);
         }
-        let fresh = self.empty_root && in_known_dir && self.seen.insert(at.path.clone());
-        if fresh && plain_dir {
-            self.plain_dirs.insert(at.path.clone());
+    }
+    (once, each)
+}
+
+fn makes_its_place(what: &What) -> bool {
+    !matches!(what, What::Mask | What::Remount(_))
+}
+
+fn is_below(entries: &[&Entry], entry: &Entry) -> bool {
+    entries
+        .iter()
+        .any(|other| entry.at != other.at && entry.at.starts_with(&other.at))
+}
+
+fn mount_lock(lock: MountLock, (uid, gid): (u32, u32)) -> Vec<Op> {
+    let write = |file: &'static core::ffi::CStr, text: String| {
+        let object = format!("{text:?} to /proc/self/{}", file.to_string_lossy());
+        let text = text.as_bytes().into();
+        op(Step::MountLock, object, Action::WriteProc { file, text })
+    };
+    match lock {
+        MountLock::DropCapability => vec![op(
+            Step::MountLock,
+            "CAP_SYS_ADMIN gone for good",
+            Action::DropSysAdmin,
+        )],
+        MountLock::Nested => {
+            let flags = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS).unsigned_abs();
+            vec![
+                op(
+                    Step::MountLock,
+                    "new namespaces: user, mnt",
+                    Action::Unshare {
+                        flags: u64::from(flags),
+                    },
+                ),
+                write(c"setgroups", "deny".into()),
+                write(c"uid_map", format!("{uid} {uid} 1")),
+                write(c"gid_map", format!("{gid} {gid} 1")),
+            ]
         }
-        fresh
     }
 }

@@ -1,7 +1,7 @@
 //! The second stage as the plan knows it: in which form it runs, and what it is told.
 
 use super::Program;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::exec::{StringArray, execveat_exists};
 use crate::sys::stage::message::setting;
 use crate::sys::stage::{IMAGE, SUPPORTED};
@@ -40,7 +40,7 @@ impl Form {
     pub(crate) fn choose(number: RawFd) -> Result<Self> {
         if !SUPPORTED {
             return Err(Error::other(
-                crate::ErrorKind::Unsupported,
+                ErrorKind::Unsupported,
                 Step::Compile,
                 "the second stage is written for x86_64 and aarch64 only",
             ));

@@ -1,22 +1,27 @@
 //! What the caller wants: the description of a sandbox and of the program in it.
 
 mod command;
+mod entries;
 pub(crate) mod idmap;
 mod init;
+pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
 pub(crate) mod subid;
 mod time;
 
 pub use command::Command;
+pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
+pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::Stdio;
 pub use time::TimeOffset;
 
+use crate::mount::Propagation;
 use crate::ns::Namespaces;
-use rootfs::{Access, Entry, What};
+use rootfs::{BindSource, Entry, What};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -72,6 +77,9 @@ pub struct Sandbox {
     pub(crate) loopback_down: bool,
     pub(crate) rootfs: Option<Rootfs>,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) mount_lock: Option<MountLock>,
+    pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
     pub(crate) init: Option<Init>,
@@ -241,27 +249,15 @@ impl Sandbox {
     /// and device files are without effect there; other restrictions of the source stay.
     #[doc(alias = "MS_BIND")]
     pub fn bind(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
-        let source = source.into();
-        self.entry(
-            at,
-            What::Bind {
-                source,
-                access: Access::ReadWrite,
-            },
-        )
+        let source = BindSource::Path(source.into());
+        self.bound("bind", source, at, Bind::new())
     }
 
     /// [`bind`](Self::bind), read-only in its whole depth.
     #[doc(alias = "MS_RDONLY")]
     pub fn bind_ro(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
-        let source = source.into();
-        self.entry(
-            at,
-            What::Bind {
-                source,
-                access: Access::ReadOnly,
-            },
-        )
+        let source = BindSource::Path(source.into());
+        self.bound("bind_ro", source, at, Bind::new().read_only())
     }
 
     /// Mounts an empty tmpfs of mode 1777 at a path inside.
@@ -277,7 +273,7 @@ impl Sandbox {
     /// Mounts a procfs, which shows the pid namespace of the program. Where there is a new user
     /// namespace there must be a new pid namespace too.
     pub fn proc(self, at: impl Into<PathBuf>) -> Self {
-        self.entry(at, What::Proc)
+        self.proc_with(at, Proc::new())
     }
 
     /// Mounts a sysfs, read-only, which shows the network namespace of the program. Where there is a new

@@ -1,36 +1,96 @@
 //! The root of the sandbox and what is put into it.
 
+use super::overlay::Overlay;
+use crate::mount::{Attributes, Tree};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The file system that becomes `/` of the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rootfs(pub(crate) RootKind);
+#[must_use]
+pub struct Rootfs {
+    pub(crate) kind: RootKind,
+    pub(crate) read_only: bool,
+    pub(crate) entry: RootEntry,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RootKind {
     Dir(PathBuf),
     Tmpfs(Tmpfs),
+    Overlay(Overlay),
+}
+
+/// How the root is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RootEntry {
+    Pivot,
+    Chroot,
 }
 
 impl Rootfs {
     /// An existing directory of the caller, with everything mounted below it. What the program writes
     /// there stays.
-    #[must_use]
     pub fn dir(path: impl Into<PathBuf>) -> Self {
-        Self(RootKind::Dir(path.into()))
+        Self::new(RootKind::Dir(path.into()))
     }
 
     /// An empty tmpfs, gone with the sandbox.
-    #[must_use]
     pub fn tmpfs() -> Self {
         Self::from(Tmpfs::new().mode(0o755))
+    }
+
+    /// Directories of the caller above each other; see [`Overlay`] for where writes go.
+    #[doc(alias = "overlayfs")]
+    pub fn overlay(overlay: Overlay) -> Self {
+        Self::new(RootKind::Overlay(overlay))
+    }
+
+    /// Makes the root read-only once everything has been put into it. Mounts put into it keep their own
+    /// access; those that came with a [`dir`](Self::dir) become read-only with it.
+    #[doc(alias = "MS_RDONLY")]
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Enters the root by pivot_root(2), after which nothing of the old one is left. This is the default.
+    #[doc(alias = "pivot_root")]
+    pub fn pivot(mut self) -> Self {
+        self.entry = RootEntry::Pivot;
+        self
+    }
+
+    /// Enters the root by chroot(2), for a caller whose own root is an initramfs, where pivot_root(2) is
+    /// impossible.
+    ///
+    /// This is **weaker**: the old root stays mounted below the new one, and a program with
+    /// `CAP_SYS_CHROOT`, which root inside a new user namespace has, gets back to it. Inside, no user
+    /// namespaces can be made.
+    pub fn chroot(mut self) -> Self {
+        self.entry = RootEntry::Chroot;
+        self
+    }
+
+    fn new(kind: RootKind) -> Self {
+        Self {
+            kind,
+            read_only: false,
+            entry: RootEntry::Pivot,
+        }
     }
 }
 
 impl From<Tmpfs> for Rootfs {
     fn from(tmpfs: Tmpfs) -> Self {
-        Self(RootKind::Tmpfs(tmpfs))
+        Self::new(RootKind::Tmpfs(tmpfs))
+    }
+}
+
+impl From<Overlay> for Rootfs {
+    fn from(overlay: Overlay) -> Self {
+        Self::overlay(overlay)
     }
 }
 
@@ -82,43 +142,65 @@ pub(crate) struct Entry {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Bind { source: PathBuf, access: Access },
+    Bind {
+        source: BindSource,
+        options: super::Bind,
+        setter: &'static str,
+    },
     Tmpfs(Tmpfs),
-    Proc,
+    Proc(super::Proc),
     Sysfs,
     Mqueue,
+    Devpts,
+    Cgroup2 {
+        writable: bool,
+    },
+    Overlay(Overlay),
     Dev,
-    Symlink { target: PathBuf },
-    Dir { mode: u32 },
-    File { bytes: Arc<[u8]>, mode: u32 },
+    Mask,
+    Remount(Attributes),
+    Symlink {
+        target: PathBuf,
+    },
+    Dir {
+        mode: u32,
+    },
+    File {
+        bytes: Arc<[u8]>,
+        mode: u32,
+    },
+    FileFrom {
+        fd: Arc<OwnedFd>,
+        mode: u32,
+    },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    ReadWrite,
-    ReadOnly,
+#[derive(Clone, Debug)]
+pub(crate) enum BindSource {
+    Path(PathBuf),
+    Fd(Arc<OwnedFd>),
+    Tree(Arc<Tree>),
 }
 
 impl What {
     /// The name of the method that made the entry.
     pub(crate) fn setter(&self) -> &'static str {
         match self {
-            Self::Bind {
-                access: Access::ReadWrite,
-                ..
-            } => "bind",
-            Self::Bind {
-                access: Access::ReadOnly,
-                ..
-            } => "bind_ro",
+            Self::Bind { setter, .. } => setter,
             Self::Tmpfs(_) => "tmpfs",
-            Self::Proc => "proc",
+            Self::Proc(_) => "proc",
             Self::Sysfs => "sysfs",
             Self::Mqueue => "mqueue",
+            Self::Devpts => "devpts",
+            Self::Cgroup2 { .. } => "cgroup2",
+            Self::Overlay(_) => "overlay",
             Self::Dev => "dev",
+            Self::Mask => "mask",
+            Self::Remount(_) => "remount",
             Self::Symlink { .. } => "symlink",
             Self::Dir { .. } => "dir",
             Self::File { .. } => "file",
+            Self::FileFrom { .. } => "file_from",
         }
     }
 }

@@ -35,6 +35,11 @@ impl TimeOffset {
             amount,
         }
     }
+
+    /// Whole seconds, in either direction.
+    pub(crate) const fn seconds(self) -> u64 {
+        self.amount.as_secs()
+    }
 }
 
 impl From<Duration> for TimeOffset {

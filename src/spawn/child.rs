@@ -42,6 +42,8 @@ pub(crate) struct Context<'a> {
     pub(crate) core_limit: (u64, u64),
     /// The caller's pid, as getppid shows it where the child stays in its pid namespace.
     pub(crate) parent: u32,
+    /// Copies of trees of the caller's, made for this spawn.
+    pub(crate) trees: &'a [OwnedFd],
     /// The stack, whose lower half a sibling may use.
     pub(crate) stack: (usize, usize),
 }
@@ -52,13 +54,24 @@ pub(crate) struct Placement {
     pub(crate) source: RawFd,
     pub(crate) target: RawFd,
     /// Where the child has copied the source to, above all targets.
-    pub(crate) copy: AtomicI32,
+    copy: AtomicI32,
+}
+
+impl Placement {
+    pub(crate) fn new(source: RawFd, target: RawFd) -> Self {
+        Self {
+            source,
+            target,
+            copy: AtomicI32::new(source),
+        }
+    }
 }
 
 /// What the child holds on to between operations.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) root: Option<OwnedFd>,
+    pub(super) stage: Option<root::Stage>,
     umask: Option<Mode>,
     /// `/proc/self` of the caller's mount namespace, known to be procfs.
     proc_self: Option<OwnedFd>,
@@ -89,13 +102,16 @@ fn perform(
     match action {
         Action::OwnDescriptors => {
             fd::close_range(context.first_unneeded, u32::MAX, CloseRange::Unshare)
-                .named(Call::CloseRange)?;
-            state.open_stat(context.plan)
+                .named(Call::CloseRange)
         }
         Action::Guard {
             seconds,
             nanoseconds,
-        } => guard(context, *seconds, *nanoseconds),
+        } => {
+            guard(context, *seconds, *nanoseconds)?;
+            // Here, since every process that the child consists of begins with a guard.
+            state.open_stat(context.plan)
+        }
         Action::JoinCgroup { procs } => write_all(procs, b"0"),
         Action::WriteProc { file, text } => state.write_proc(file, text),
         Action::AwaitMaps => await_maps(context.record),
@@ -116,16 +132,28 @@ fn perform(
             }
             Ok(())
         }
-        Action::RootTmpfs(_)
+        Action::Stage { .. }
+        | Action::Unstage
+        | Action::RootTmpfs(_)
         | Action::RootDir { .. }
+        | Action::RootOverlay(_)
+        | Action::RootTree { .. }
         | Action::RootInherited
         | Action::Bind(_)
         | Action::Mount { .. }
+        | Action::Overlay { .. }
         | Action::Dev { .. }
+        | Action::Mask { .. }
+        | Action::Remount { .. }
         | Action::Symlink { .. }
         | Action::Dir { .. }
         | Action::File { .. }
-        | Action::PivotRoot => root::perform(state, action),
+        | Action::FileFrom { .. }
+        | Action::RootReadOnly
+        | Action::PivotRoot
+        | Action::Chroot
+        | Action::KeepProc => root::perform(context.into(), state, action),
+        Action::DropSysAdmin => drop_sys_admin(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent => die_with_parent(context, state),
@@ -138,7 +166,7 @@ fn perform(
         }
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
-        Action::Stage => become_stage(context),
+        Action::SecondStage => become_stage(context),
         Action::Exec => execute(context),
     }
 }
@@ -146,8 +174,7 @@ fn perform(
 impl State {
     /// In a new pid namespace getppid shows nothing; the caller's procfs still does.
     fn open_stat(&mut self, plan: &Compiled) -> Result<(), Fail> {
-        let hidden = plan.namespaces.contains(crate::ns::Namespaces::PID);
-        if plan.die_with_parent && hidden && self.stat.is_none() {
+        if plan.die_with_parent && plan.hides_parent() && self.stat.is_none() {
             let stat = rustix::fs::openat(
                 self.proc_self()?,
                 c"stat",
@@ -160,7 +187,7 @@ impl State {
         Ok(())
     }
 
-    fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
+    pub(super) fn proc_self(&mut self) -> Result<BorrowedFd<'_>, Fail> {
         if self.proc_self.is_none() {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(CWD, c"/proc/self", flags, Mode::empty())
@@ -199,10 +226,13 @@ pub(super) fn write_all(file: &OwnedFd, mut text: &[u8]) -> Result<(), Fail> {
 }
 
 fn guard(context: &Context<'_>, seconds: u64, nanoseconds: u32) -> Result<(), Fail> {
-    match signal::kill_unless_exec(seconds, nanoseconds) {
+    match signal::create_kill_timer() {
+        Ok(timer) => {
+            signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+        }
         // A kernel without POSIX timers leaves nothing to guard with.
-        Ok(()) | Err(Errno::NOSYS) => {}
-        Err(errno) => return Err(Fail::new(Call::Timer, errno)),
+        Err(Errno::NOSYS) => {}
+        Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
     }
     // A limit of 1 also holds back the handlers of core_pattern, which 0 does not.
     match context.core_limit {
@@ -241,6 +271,23 @@ fn set_ids(ids: &Ids) -> Result<(), Fail> {
         rustix::thread::set_thread_res_uid(uid, uid, uid).named(Call::Setresuid)?;
     }
     Ok(())
+}
+
+/// Out of the bounding set first, so that no later exec brings it back.
+fn drop_sys_admin() -> Result<(), Fail> {
+    use rustix::thread::{
+        CapabilitySet, capabilities, remove_capability_from_bounding_set, set_capabilities,
+    };
+    remove_capability_from_bounding_set(CapabilitySet::SYS_ADMIN).named(Call::Prctl)?;
+    let mut sets = capabilities(None).named(Call::Capset)?;
+    for set in [
+        &mut sets.effective,
+        &mut sets.permitted,
+        &mut sets.inheritable,
+    ] {
+        set.remove(CapabilitySet::SYS_ADMIN);
+    }
+    set_capabilities(None, sets).named(Call::Capset)
 }
 
 fn loopback_up() -> Result<(), Fail> {
@@ -371,7 +418,7 @@ fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
 }
 
 /// As execvp does: goes on along PATH where there is nothing to execute, and remembers that something
-/// was there but might not be executed.
+/// was there but might not be executed, or lacks its interpreter.
 fn execute(context: &Context<'_>) -> Result<(), Fail> {
     let program = &context.plan.program;
     let mut refused = None;
@@ -381,12 +428,11 @@ fn execute(context: &Context<'_>) -> Result<(), Fail> {
         let errno = exec::execve(path, &program.argv, &program.envp);
         let fail = inspect::exec_failure(context.record, path, errno);
         match errno {
-            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT
-                if fail.note == Note::Nothing =>
-            {
+            Errno::ACCESS => refused = Some(fail),
+            Errno::NOENT if fail.note != Note::Nothing => refused = Some(fail),
+            Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV | Errno::TIMEDOUT => {
                 last = errno;
             }
-            Errno::ACCESS => refused = Some(fail),
             _ => return Err(fail),
         }
     }

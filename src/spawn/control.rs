@@ -2,7 +2,6 @@
 
 use super::inspect;
 use super::record::{Call, Fail, Note};
-use crate::diagnose;
 use crate::error::{Error, Result, Step};
 use crate::process::ResourceUsage;
 use crate::sys::process::usage_from_bytes;
@@ -111,7 +110,6 @@ impl Control {
                 "socketpair",
                 errno,
             )
-            .with_hint(diagnose::descriptors(errno))
         })?;
         let state = Mutex::default();
         Ok((

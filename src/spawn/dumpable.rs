@@ -5,6 +5,7 @@
 //! that clear the flag exclude those that need it; a privileged caller does not need it, and there
 //! the last one to leave restores it: earlier it would protect the others no more.
 
+use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -27,7 +28,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    pub(super) fn new(needs: bool, changes: bool) -> Self {
+    pub(super) fn new(needs: bool, changes: bool) -> Result<Self, Errno> {
         let exclusive =
             (needs && changes).then(|| NEED.write().unwrap_or_else(PoisonError::into_inner));
         let shared =
@@ -35,15 +36,16 @@ impl Hold {
         if changes {
             let mut changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
             if changing.count == 0 {
-                changing.before = dumpable_behavior().ok();
+                // What cannot be read could not be restored.
+                changing.before = Some(dumpable_behavior()?);
             }
             changing.count += 1;
         }
-        Self {
+        Ok(Self {
             changes,
             _shared: shared,
             _exclusive: exclusive,
-        }
+        })
     }
 }
 

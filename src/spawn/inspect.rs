@@ -1,4 +1,16 @@
 //! What the child looks at to explain itself: why exec failed, who its parent is.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::disallowed_macros,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic,
+        reason = "runs between clone and exec"
+    )
+)]
 
 use super::record::{Call, Fail, Named, Note, Record};
 use core::ffi::CStr;
@@ -43,13 +55,13 @@ impl Name {
 
     fn new(text: &[u8], ends: impl Fn(u8) -> bool) -> Self {
         let mut buffer = [0; 256];
-        let mut length = 0;
+        let mut length = 0_usize;
         for (slot, &byte) in buffer.iter_mut().zip(text) {
             if ends(byte) {
                 break;
             }
             *slot = byte;
-            length += 1;
+            length = length.saturating_add(1);
         }
         Self { buffer, length }
     }
@@ -77,6 +89,7 @@ fn interpreter(path: &CStr) -> Option<Name> {
 }
 
 /// The interpreter that the beginning of a program's file names; empty if it does not say.
+#[expect(clippy::disallowed_types, reason = "runs in the caller")]
 pub(super) fn interpreter_in(head: &[u8]) -> String {
     let name = match head.strip_prefix(b"#!") {
         Some(line) => Some(Name::new(line.trim_ascii_start(), |byte| {
@@ -130,9 +143,9 @@ fn elf_interpreter(
 /// The parent's pid in `/proc/self/stat`: the second field after the name, which ends at the last `)`.
 pub(super) fn parent_in_stat(stat: &OwnedFd) -> Result<u32, Fail> {
     let mut text = [0_u8; 512];
-    let length = rustix::io::pread(stat, &mut text[..], 0).named(Call::Read)?;
+    let length = rustix::io::pread(stat, &mut text[..], 0).named(Call::Pread)?;
     let text = text.get(..length).unwrap_or(&[]);
-    parse_parent(text).ok_or(Fail::new(Call::Read, Errno::INVAL))
+    parse_parent(text).ok_or(Fail::new(Call::Pread, Errno::INVAL))
 }
 
 fn parse_parent(stat: &[u8]) -> Option<u32> {

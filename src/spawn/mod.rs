@@ -5,11 +5,14 @@ mod control;
 mod dumpable;
 mod inspect;
 mod keeper;
+mod lean;
 mod maps;
 mod parent;
 mod record;
+mod reserve;
 mod root;
 mod terminal;
+mod trees;
 
 use crate::error::Result;
 use crate::plan::Compiled;
@@ -19,6 +22,7 @@ use std::sync::Arc;
 pub(crate) use control::{Control, Start};
 pub(crate) use parent::start_error;
 pub(crate) use record::{Call, Fail, Note};
+pub(crate) use reserve::Reserve;
 
 /// Starts the program of a plan.
 pub(crate) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {

@@ -4,10 +4,11 @@ use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::record::{Call, Note, Progress, Record};
-use super::{maps, terminal};
+use super::{lean, maps, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::plan::op::Op;
+use crate::plan::maps::Maps;
+use crate::plan::op::{Action, Op};
 use crate::plan::stage::Form;
 use crate::plan::{Compiled, Method};
 use crate::process::{Child, Pipes};
@@ -17,12 +18,12 @@ use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
 use crate::terminal::Pty;
-use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -47,10 +48,23 @@ impl Drop for Blocked {
 pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
     refuse_frozen(plan)?;
     let mut streams = Streams::open(plan)?;
-    let mut arena = Arena::take()
-        .map_err(|errno| Error::system(Step::Prepare, "the child's stack", "mmap", errno))?;
-    let made = make(plan, &mut streams, &mut arena);
-    arena.put();
+    let reserve = plan.reserve.as_ref();
+    let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
+    let sources = streams.sources(plan);
+    let placements: Vec<_> = sources
+        .iter()
+        .map(|&(fd, target)| {
+            let number = fd.as_raw_fd();
+            let low = lowered.as_ref().map(|lowered| lowered.number(number));
+            Placement::new(low.unwrap_or(number), target)
+        })
+        .collect();
+    let worthwhile = highest(&placements) >= lean::HIGH && needs_no_more(plan);
+    let made = worthwhile
+        .then(|| lean::spawn(plan, &sources))
+        .flatten()
+        .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
+    drop((lowered, placements));
     let (pid, pidfd) = made?;
     if let Some((ours, _)) = &streams.terminal {
         match terminal::receive(ours) {
@@ -63,6 +77,11 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
         }
     }
     Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
+}
+
+fn highest(placements: &[Placement]) -> RawFd {
+    let sources = placements.iter().map(|placement| placement.source);
+    sources.fold(2, RawFd::max)
 }
 
 /// Kills and reaps a child that nobody will get.
@@ -108,13 +127,11 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 }
 
 /// The standard streams of one spawn.
-struct Streams {
-    /// Descriptors of the child by stream, where they are not inherited.
-    theirs: [Option<RawFd>; 3],
-    /// The child's ends of new pipes, and of a terminal.
+pub(super) struct Streams {
+    /// The child's ends of new pipes.
     pipes: Vec<OwnedFd>,
-    /// The number of that terminal.
-    slave: Option<RawFd>,
+    /// The child's end of a terminal that the caller has opened.
+    slave: Option<OwnedFd>,
     ours: Pipes,
     control: Option<Control>,
     /// The caller's end of the socket that the child sends the master of its terminal by, and the child's.
@@ -126,7 +143,6 @@ struct Streams {
 impl Streams {
     fn open(plan: &Compiled) -> Result<Self> {
         let mut streams = Self {
-            theirs: [None; 3],
             pipes: Vec::new(),
             slave: None,
             ours: Pipes::default(),
@@ -139,99 +155,89 @@ impl Streams {
             streams.control = Some(ours);
             streams.socket = Some(theirs);
         }
+        if plan
+            .stdio
+            .iter()
+            .any(|stream| matches!(stream, Stream::Pty))
+        {
+            streams.open_terminal(plan)?;
+        }
         for (index, stream) in plan.stdio.iter().enumerate() {
-            let theirs = match stream {
-                Stream::Inherit => None,
-                Stream::Null => plan.null.as_ref().map(AsRawFd::as_raw_fd),
-                Stream::Fd(fd) => Some(fd.as_raw_fd()),
-                Stream::Pty => streams.slave(plan)?,
-                Stream::Piped => {
-                    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| {
-                        let error = Error::system(Step::Prepare, "a pipe", "pipe2", errno);
-                        error.with_hint(diagnose::descriptors(errno))
-                    })?;
-                    let theirs = if index == 0 {
-                        streams.ours.stdin = Some(write.into());
-                        read
-                    } else {
-                        if index == 1 {
-                            streams.ours.stdout = Some(read.into());
-                        } else {
-                            streams.ours.stderr = Some(read.into());
-                        }
-                        write
-                    };
-                    let number = theirs.as_raw_fd();
-                    streams.pipes.push(theirs);
-                    Some(number)
+            if !matches!(stream, Stream::Piped) {
+                continue;
+            }
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
+            let theirs = match index {
+                0 => {
+                    streams.ours.stdin = Some(write.into());
+                    read
+                }
+                1 => {
+                    streams.ours.stdout = Some(read.into());
+                    write
+                }
+                _ => {
+                    streams.ours.stderr = Some(read.into());
+                    write
                 }
             };
-            if let Some(slot) = streams.theirs.get_mut(index) {
-                *slot = theirs;
-            }
+            streams.pipes.push(theirs);
         }
         Ok(streams)
     }
 
-    /// The slave of the program's terminal, if the caller opens it.
-    fn slave(&mut self, plan: &Compiled) -> Result<Option<RawFd>> {
+    /// A terminal of the caller's, or a socket that the child sends the master of its own by.
+    fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
         let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
         if plan.terminal_socket().is_some() {
-            if self.terminal.is_none() {
-                let pair = rustix::net::socketpair(
-                    rustix::net::AddressFamily::UNIX,
-                    rustix::net::SocketType::SEQPACKET,
-                    rustix::net::SocketFlags::CLOEXEC,
-                    None,
-                );
-                self.terminal = Some(pair.map_err(failed("socketpair"))?);
-            }
-            return Ok(None);
-        }
-        if let (Some(_), Some(slave)) = (&self.ours.pty, self.slave) {
-            return Ok(Some(slave));
+            let pair = rustix::net::socketpair(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::SEQPACKET,
+                rustix::net::SocketFlags::CLOEXEC,
+                None,
+            );
+            self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            return Ok(());
         }
         let (master, slave) = crate::terminal::open(plan.window_size).map_err(failed("openpt"))?;
-        let number = slave.as_raw_fd();
         self.ours.pty = Some(Pty::new(master));
-        self.slave = Some(number);
-        self.pipes.push(slave);
-        Ok(Some(number))
+        self.slave = Some(slave);
+        Ok(())
     }
 
-    fn placements(&self, plan: &Compiled) -> Vec<Placement> {
-        let streams = (0..)
-            .zip(self.theirs)
-            .filter_map(|(target, source)| Some((source?, target)));
+    /// The caller's descriptors that the child gets, and their numbers there.
+    fn sources<'a>(&'a self, plan: &'a Compiled) -> Vec<(BorrowedFd<'a>, RawFd)> {
+        let mut pipes = self.pipes.iter();
+        let further = plan.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
         let terminal = self
             .terminal
             .as_ref()
-            .map(|(_, theirs)| theirs.as_raw_fd())
+            .map(|(_, theirs)| theirs.as_fd())
             .zip(plan.terminal_socket());
-        let further = plan
-            .descriptors
-            .iter()
-            .map(|(fd, target)| (fd.as_raw_fd(), *target));
         let stage = plan.stage.iter().flat_map(|stage| {
-            let socket = self
-                .socket
-                .as_ref()
-                .map(|fd| (fd.as_raw_fd(), stage.control));
+            let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
             let image = match &stage.form {
-                Form::Program { image, number } => Some((image.as_raw_fd(), *number)),
+                Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
             socket.into_iter().chain(image)
         });
-        streams
+        (0..)
+            .zip(&plan.stdio)
+            .filter_map(|(at, stream)| {
+                let fd = match stream {
+                    Stream::Inherit => return None,
+                    Stream::Null => plan.null.as_ref()?.as_fd(),
+                    Stream::Fd(fd) => fd.as_fd(),
+                    Stream::Piped => pipes.next()?.as_fd(),
+                    Stream::Pty => self.slave.as_ref()?.as_fd(),
+                };
+                Some((fd, at))
+            })
             .chain(further)
             .chain(stage)
             .chain(terminal)
-            .map(|(source, target)| Placement {
-                source,
-                target,
-                copy: AtomicI32::new(source),
-            })
             .collect()
     }
 }
@@ -244,23 +250,54 @@ struct Outcome {
     took: std::time::Duration,
 }
 
-fn make(plan: &Compiled, streams: &mut Streams, arena: &mut Arena) -> Result<(u32, OwnedFd)> {
-    let placements = streams.placements(plan);
+/// Makes the child, from the descriptor table of the calling thread.
+pub(super) fn make(
+    plan: &Compiled,
+    placements: &[Placement],
+    streams: Option<&mut Streams>,
+) -> Result<(u32, OwnedFd)> {
+    let trees = trees::copies(plan)?;
+    let mut arena = Arena::take()
+        .map_err(|(call, errno)| Error::system(Step::Prepare, "the child's stack", call, errno))?;
+    let made = make_on(plan, placements, streams, &trees, &mut arena);
+    arena.put();
+    made
+}
+
+/// Descriptors of the caller that operations use.
+fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
+    plan.ops.iter().filter_map(|op| match &op.action {
+        Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
+        Action::FileFrom { from, .. } => Some(from.as_raw_fd()),
+        _ => None,
+    })
+}
+
+/// Whether the child needs no descriptors of the caller's but those that it places.
+fn needs_no_more(plan: &Compiled) -> bool {
+    plan.cgroup.is_none()
+        && plan.stage.is_none()
+        && plan.terminal_socket().is_none()
+        && plan.trees.is_empty()
+        && held_by_ops(plan).next().is_none()
+}
+
+fn make_on(
+    plan: &Compiled,
+    placements: &[Placement],
+    streams: Option<&mut Streams>,
+    trees: &[OwnedFd],
+    arena: &mut Arena,
+) -> Result<(u32, OwnedFd)> {
     let mut kept: Vec<RawFd> = placements
         .iter()
         .map(|placement| placement.target)
         .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
-    let joins = plan.ops.iter().find_map(|op| match &op.action {
-        crate::plan::op::Action::JoinCgroup { procs } => Some(procs.as_raw_fd()),
-        _ => None,
-    });
-    let highest = placements
-        .iter()
-        .map(|placement| placement.source)
-        .chain(joins)
-        .fold(2, RawFd::max);
+    let highest = held_by_ops(plan)
+        .chain(trees.iter().map(AsRawFd::as_raw_fd))
+        .fold(highest(placements), RawFd::max);
     let stack = arena.stack();
     let record: &Record = arena.shared();
     let context = Context {
@@ -268,15 +305,17 @@ fn make(plan: &Compiled, streams: &mut Streams, arena: &mut Arena) -> Result<(u3
         record,
         next_op: AtomicUsize::new(0),
         first_unneeded: highest + 1,
-        placements: &placements,
+        placements,
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
         parent: std::process::id(),
+        trees,
         stack,
     };
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids);
+        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
+            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
         start(plan, &context, streams)?
     };
@@ -304,19 +343,22 @@ fn make(plan: &Compiled, streams: &mut Streams, arena: &mut Arena) -> Result<(u3
 }
 
 /// Clones, with a thread beside it that writes the maps if the child cannot.
-fn start(plan: &Compiled, context: &Context<'_>, streams: &mut Streams) -> Result<Outcome> {
+fn start(
+    plan: &Compiled,
+    context: &Context<'_>,
+    mut streams: Option<&mut Streams>,
+) -> Result<Outcome> {
     let mut go = || {
         let begun = Instant::now();
         let cloned = clone_child(plan, context);
         // Nothing must hold the child's ends open any more, or their end would not be seen.
-        streams.pipes.clear();
-        streams.socket = None;
-        let start = match (&streams.control, &cloned) {
-            (Some(control), Ok(_)) => {
-                Some(control.await_start(begun.checked_add(plan.setup_timeout)))
-            }
-            _ => None,
-        };
+        let start = streams.as_mut().and_then(|streams| {
+            streams.pipes.clear();
+            streams.socket = None;
+            streams.slave = None;
+            let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
+            Some(control.await_start(begun.checked_add(plan.setup_timeout)))
+        });
         (cloned, start, begun.elapsed())
     };
     let Some(waiting) = plan.maps.as_ref().filter(|maps| maps.waits()) else {
@@ -356,6 +398,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
         flags: plan.flags,
         stack: context.stack,
         pid: &context.record.pid,
+        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
         cgroup: plan
             .cgroup
             .as_ref()
@@ -385,8 +428,11 @@ fn judge(
         (sibling, None, Some(waited))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
+    // The mark is set before exec; a child that was killed in exec has not become the program.
+    let started = record.progress() == Progress::Exec
+        && !process::is_before_exec(target(pid, pidfd.as_ref()));
     let running = matches!(start, None | Some(Start::Running | Start::AtGate));
-    if record.progress() == Progress::Exec && !first_failed && running {
+    if started && !first_failed && running {
         let pidfd = match pidfd {
             Some(pidfd) => Ok(pidfd),
             None => open_pidfd(pid),
@@ -427,7 +473,7 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     }
 }
 
-fn open_pidfd(pid: u32) -> Result<OwnedFd> {
+pub(super) fn open_pidfd(pid: u32) -> Result<OwnedFd> {
     let raw = rustix::process::Pid::from_raw(pid.cast_signed());
     let opened = match raw {
         Some(raw) => pidfd_open(raw, PidfdFlags::empty()),
@@ -440,7 +486,6 @@ fn open_pidfd(pid: u32) -> Result<OwnedFd> {
             "pidfd_open",
             errno,
         )
-        .with_hint(diagnose::descriptors(errno))
     })
 }
 
@@ -453,9 +498,12 @@ fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
     }
 }
 
+fn target(pid: u32, pidfd: Option<&OwnedFd>) -> Target<'_> {
+    pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()))
+}
+
 fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
-    let target = pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()));
-    process::wait(target, true).and_then(|waited| waited.ok_or(Errno::CHILD))
+    process::wait(target(pid, pidfd), true).and_then(|waited| waited.ok_or(Errno::CHILD))
 }
 
 /// The error of a child that did not get as far as its program.

@@ -23,6 +23,8 @@ macro_rules! calls {
 
 calls! {
     Chdir => "chdir",
+    Chroot => "chroot",
+    Capset => "capset",
     Clone => "clone",
     CloseRange => "close_range",
     Dup => "dup3",
@@ -38,6 +40,7 @@ calls! {
     Futex => "futex",
     Ioctl => "ioctl",
     Mkdirat => "mkdirat",
+    Mknodat => "mknodat",
     Mount => "mount",
     MountSetattr => "mount_setattr",
     MoveMount => "move_mount",
@@ -46,6 +49,7 @@ calls! {
     Openat2 => "openat2",
     PivotRoot => "pivot_root",
     Prctl => "prctl",
+    Pread => "pread64",
     Prlimit => "prlimit64",
     Read => "read",
     Sendmsg => "sendmsg",
@@ -60,8 +64,10 @@ calls! {
     Sigaction => "rt_sigaction",
     Sigprocmask => "rt_sigprocmask",
     Socket => "socket",
+    Statx => "statx",
     Symlinkat => "symlinkat",
-    Timer => "timer_create",
+    TimerCreate => "timer_create",
+    TimerSettime => "timer_settime",
     Umount => "umount2",
     Unshare => "unshare",
     Write => "write",
@@ -86,6 +92,16 @@ pub(crate) enum Note {
     MapsFailed,
     /// The parent ended before the program was bound to its life.
     Orphaned,
+    /// A mount that another one covers could not be changed.
+    HiddenMount,
+    /// The kernel's own words are in the text.
+    KernelSays,
+    /// The path of a descriptor leads elsewhere by now.
+    Swapped,
+    /// The path of the layer is in the text.
+    Layer,
+    /// What should be hidden is not there.
+    NothingToMask,
 }
 
 /// A failure in the child.
@@ -219,6 +235,11 @@ impl Record {
             Note::NotProcfs,
             Note::MapsFailed,
             Note::Orphaned,
+            Note::HiddenMount,
+            Note::KernelSays,
+            Note::Swapped,
+            Note::Layer,
+            Note::NothingToMask,
         ];
         Fail {
             call: Call::ALL.get(call).copied().unwrap_or(Call::Execve),

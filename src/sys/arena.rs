@@ -26,8 +26,8 @@ pub(crate) struct Arena {
 unsafe impl Send for Arena {}
 
 impl Arena {
-    /// Takes an arena from the pool or maps a new one.
-    pub(crate) fn take() -> Result<Self, Errno> {
+    /// Takes an arena from the pool or maps a new one. The error says which system call failed.
+    pub(crate) fn take() -> Result<Self, (&'static str, Errno)> {
         let kept = match POOL.lock() {
             Ok(mut pool) => pool.pop(),
             Err(_) => None,
@@ -44,14 +44,15 @@ impl Arena {
         }
     }
 
-    fn map() -> Result<Self, Errno> {
-        let base = map(GUARD + STACK, libc::MAP_PRIVATE | libc::MAP_STACK)?;
+    fn map() -> Result<Self, (&'static str, Errno)> {
+        let failed = |errno| ("mmap", errno);
+        let base = map(GUARD + STACK, libc::MAP_PRIVATE | libc::MAP_STACK).map_err(failed)?;
         // SAFETY: the first page of the mapping just made.
         let guarded = unsafe { libc::mprotect(base.as_ptr().cast(), GUARD, libc::PROT_NONE) };
         let shared = if guarded == 0 {
-            map(PAGE, libc::MAP_SHARED)
+            map(PAGE, libc::MAP_SHARED).map_err(failed)
         } else {
-            Err(last_errno())
+            Err(("mprotect", last_errno()))
         };
         shared
             .map(|shared| Self { base, shared })

@@ -43,12 +43,14 @@ struct CloneArgs {
 /// A child to make.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
-    /// CLONE_* flags of any width. `CLONE_PIDFD` and `CLONE_PARENT_SETTID` are added here.
+    /// CLONE_* flags of any width, but for `CLONE_PIDFD` and `CLONE_PARENT_SETTID`, which are added.
     pub(crate) flags: u64,
     /// Lowest address and size of the child's stack.
     pub(crate) stack: (usize, usize),
     /// Where the kernel stores the child's pid before the child runs.
     pub(crate) pid: &'a AtomicU32,
+    /// Whether it has to: [`legacy_clone`] gives a pidfd or this.
+    pub(crate) needs_pid: bool,
     /// A cgroup directory to be born in.
     pub(crate) cgroup: Option<RawFd>,
 }
@@ -195,7 +197,14 @@ pub(crate) fn legacy_clone<T>(
 ) -> Result<Cloned, Errno> {
     let flags = suspending(request.flags) | exit_signal(request.flags);
     let wide = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
-    let flags = wide.cast_signed() | libc::CLONE_PARENT_SETTID;
+    let mut pidfd: libc::c_int = -1;
+    // The kernel stores one of them, both in the same place.
+    let (stored, store) = if request.needs_pid {
+        (libc::CLONE_PARENT_SETTID, request.pid.as_ptr().cast())
+    } else {
+        (libc::CLONE_PIDFD, &raw mut pidfd)
+    };
+    let flags = wide.cast_signed() | stored;
     let top = (request.stack.0 + request.stack.1) & !15;
     let mut start_data = Start { entry, data };
     // SAFETY: the stack belongs to the child alone, and the parent is suspended as long as the child uses
@@ -206,15 +215,19 @@ pub(crate) fn legacy_clone<T>(
             top as *mut c_void,
             flags,
             (&raw mut start_data).cast(),
-            request.pid.as_ptr(),
+            store,
         )
     };
     if ret == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
     }
+    let pidfd = (!request.needs_pid).then(|| {
+        // SAFETY: the kernel has just opened this descriptor for us.
+        unsafe { OwnedFd::from_raw_fd(pidfd) }
+    });
     Ok(Cloned {
         pid: ret.unsigned_abs(),
-        pidfd: None,
+        pidfd,
     })
 }
 
@@ -232,6 +245,7 @@ pub(crate) fn fork_sibling<T>(
         flags: u64::from(flags.unsigned_abs()),
         stack,
         pid,
+        needs_pid: true,
         cgroup: None,
     };
     legacy_clone(&request, entry, data).map(|cloned| cloned.pid)

@@ -18,3 +18,5 @@ pub(crate) mod process;
 mod raw;
 pub(crate) mod signal;
 pub(crate) mod stage;
+pub(crate) mod statmount;
+pub(crate) mod unshare;

@@ -19,6 +19,15 @@ pub(crate) enum Target<'a> {
     Pidfd(BorrowedFd<'a>),
 }
 
+impl Target<'_> {
+    fn id(self) -> (usize, usize) {
+        match self {
+            Target::Pid(pid) => (libc::P_PID as usize, pid as usize),
+            Target::Pidfd(fd) => (libc::P_PIDFD as usize, fd_arg(fd)),
+        }
+    }
+}
+
 /// `waitid(2)` for one child that has ended, of any exit signal. `None` if it has not ended yet and
 /// `block` is false.
 pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Errno> {
@@ -26,13 +35,10 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
     let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
     // SAFETY: as above.
     let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
-    let (kind, id) = match target {
-        Target::Pid(pid) => (libc::P_PID, pid as usize),
-        Target::Pidfd(fd) => (libc::P_PIDFD, fd_arg(fd)),
-    };
+    let (kind, id) = target.id();
     let options = libc::WEXITED | libc::__WALL | if block { 0 } else { libc::WNOHANG };
     let args = [
-        kind as usize,
+        kind,
         id,
         (&raw mut info) as usize,
         options.unsigned_abs() as usize,
@@ -80,6 +86,16 @@ pub(crate) fn has_stopped(pidfd: BorrowedFd<'_>) -> bool {
     // SAFETY: waitid fills in the variant of the union with the pid, or leaves zeroes.
     let pid = unsafe { info.si_pid() };
     waited.is_ok() && pid != 0
+}
+
+/// Whether a child has not become a program: its exit signal is still the one it was made with, which
+/// is not `SIGCHLD`, and which `__WCLONE` asks for. The child may have ended; it is left to be reaped.
+pub(crate) fn is_before_exec(target: Target<'_>) -> bool {
+    let (kind, id) = target.id();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WCLONE;
+    let args = [kind, id, 0, options.cast_unsigned() as usize, 0, 0];
+    // SAFETY: the pointers, to siginfo and usage, are null.
+    unsafe { syscall(libc::SYS_waitid, args) }.is_ok()
 }
 
 /// A `struct rusage` that the kernel has filled in, from its bytes.

@@ -92,8 +92,8 @@ pub(crate) fn ignored() -> SigSet {
         .fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
-/// Arms a timer that kills this process unless it execs within `seconds`: timers end at exec.
-pub(crate) fn kill_unless_exec(seconds: u64, nanoseconds: u32) -> Result<(), Errno> {
+/// `timer_create(2)`: a timer that kills this process, unless it execs before: timers end at exec.
+pub(crate) fn create_kill_timer() -> Result<i32, Errno> {
     #[repr(C)]
     struct Sigevent {
         value: usize,
@@ -117,7 +117,11 @@ pub(crate) fn kill_unless_exec(seconds: u64, nanoseconds: u32) -> Result<(), Err
         0,
     ];
     // SAFETY: the event has the kernel's size of 64 bytes; the timer id is an int.
-    unsafe { syscall(libc::SYS_timer_create, args) }?;
+    unsafe { syscall(libc::SYS_timer_create, args) }.map(|_| timer)
+}
+
+/// `timer_settime(2)`: lets a timer expire once, after this time.
+pub(crate) fn start_timer(timer: i32, seconds: u64, nanoseconds: u32) -> Result<(), Errno> {
     let when: [u64; 4] = [0, 0, seconds, u64::from(nanoseconds)];
     let args = [
         timer.unsigned_abs() as usize,

@@ -248,6 +248,12 @@ pub(crate) fn cgroup2_dir() -> Result<PathBuf, String> {
     Err(refusal)
 }
 
+/// The memory controller of cgroup2, for a new cgroup.
+pub(crate) fn memory_controller() -> Result<(), String> {
+    let control = cgroup2_dir()?.join("cgroup.subtree_control");
+    fs::write(&control, "+memory").map_err(|error| format!("{}: {error}", control.display()))
+}
+
 fn make_cgroup(dir: &Path) -> io::Result<()> {
     let cgroup = dir.join(format!("ringfence-probe-{}", std::process::id()));
     fs::create_dir(&cgroup)?;

@@ -45,6 +45,16 @@ pub(crate) fn dup_over(from: impl AsFd, to: i32) -> io::Result<()> {
     }
 }
 
+/// `ptrace(PTRACE_SEIZE)`: this thread traces the process, until one of them ends.
+pub(crate) fn trace(pid: i32) -> io::Result<()> {
+    let none = ptr::null_mut::<c_void>();
+    // SAFETY: this request uses neither address nor data, and the other process is only watched.
+    match unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// `prctl(option, value, 0, 0, 0)` for options that take numbers.
 pub(crate) fn prctl(option: c_int, value: u64) -> io::Result<c_int> {
     // SAFETY: the options used by the tests read no memory of ours; an unknown one is EINVAL.

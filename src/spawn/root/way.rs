@@ -1,0 +1,426 @@
+//! The two ways to make a mount that nobody sees yet, and to put it in its place.
+//!
+//! With the calls that came in Linux 5.2 and 5.12 a mount is a descriptor until it is attached. Without
+//! them it is made on the stage, a tmpfs over the old root that no path leads to, and moved from there: the
+//! result is the same, and so are the guarantees.
+
+use super::remount;
+use crate::plan::op::{FileSystem, Source};
+use crate::spawn::record::{Call, Fail, Named, Note, Record};
+use crate::sys::mount::{MountAttr, mount_setattr};
+use core::ffi::CStr;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+const STAGE_DIR: &CStr = c".ringfence-dir";
+const STAGE_FILE: &CStr = c".ringfence-file";
+const STAGE_UPPER: &CStr = c".ringfence-upper";
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+/// `AT_RECURSIVE` as mount_setattr takes it.
+const RECURSIVE: u32 = OpenTreeFlags::AT_RECURSIVE.bits();
+
+/// The path of a descriptor, from `/proc/self`: the stage makes that the working directory.
+pub(super) struct FdPath([u8; 16]);
+
+impl FdPath {
+    pub(super) fn of(fd: impl AsFd) -> Self {
+        let mut path = [0; 16];
+        for (slot, byte) in path.iter_mut().zip(b"fd/") {
+            *slot = *byte;
+        }
+        let mut number = fd.as_fd().as_raw_fd().unsigned_abs();
+        let digits = number.checked_ilog10().unwrap_or(0).wrapping_add(1);
+        let digits = usize::try_from(digits).unwrap_or(1);
+        for slot in path.iter_mut().skip(3).take(digits).rev() {
+            *slot = b"0123456789"
+                .get((number % 10) as usize)
+                .copied()
+                .unwrap_or(b'0');
+            number /= 10;
+        }
+        Self(path)
+    }
+
+    pub(super) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"fd")
+    }
+}
+
+/// The tmpfs over the old root.
+#[derive(Debug)]
+pub(in crate::spawn) struct Stage {
+    classic: bool,
+    top: OwnedFd,
+    dir: OwnedFd,
+    file: OwnedFd,
+    proc_self: OwnedFd,
+    /// The working directory from before.
+    cwd: OwnedFd,
+}
+
+impl Stage {
+    pub(super) fn new(proc_self: BorrowedFd<'_>, classic: bool) -> Result<Self, Fail> {
+        let path = OFlags::PATH | OFlags::CLOEXEC;
+        let open = |dir: BorrowedFd<'_>, name: &CStr, flags| {
+            rustix::fs::openat(dir, name, path | flags, Mode::empty()).named(Call::Openat)
+        };
+        let cwd = open(CWD, c".", OFlags::DIRECTORY)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount(c"none", c"/", c"tmpfs", flags, c"mode=0700").named(Call::Mount)?;
+        // Of all paths only the parent of the root leads to what is mounted over the root.
+        let top = open(CWD, c"/..", OFlags::DIRECTORY)?;
+        let stat = rustix::fs::fstatfs(&top).named(Call::Fstatfs)?;
+        if u64::try_from(stat.f_type) != Ok(TMPFS_MAGIC) {
+            return Err(Fail::new(Call::Fstatfs, Errno::INVAL));
+        }
+        for name in [STAGE_DIR, STAGE_UPPER] {
+            rustix::fs::mkdirat(&top, name, Mode::RWXU).named(Call::Mkdirat)?;
+        }
+        rustix::fs::mknodat(&top, STAGE_FILE, FileType::RegularFile, Mode::RUSR, 0)
+            .named(Call::Mknodat)?;
+        let dir = open(top.as_fd(), STAGE_DIR, OFlags::DIRECTORY)?;
+        let file = open(top.as_fd(), STAGE_FILE, OFlags::empty())?;
+        rustix::process::fchdir(proc_self).named(Call::Fchdir)?;
+        Ok(Self {
+            classic,
+            dir,
+            file,
+            top,
+            proc_self: rustix::io::fcntl_dupfd_cloexec(proc_self, 0).named(Call::Fcntl)?,
+            cwd,
+        })
+    }
+
+    /// Mounts are moved away from the stage, so nothing is lost with it.
+    pub(super) fn leave(self) -> Result<(), Fail> {
+        rustix::mount::unmount(FdPath::of(&self.top).as_c_str(), UnmountFlags::DETACH)
+            .named(Call::Umount)?;
+        rustix::process::fchdir(&self.cwd).named(Call::Fchdir)
+    }
+
+    /// What was mounted on the stage.
+    fn staged(&self, name: &'static CStr) -> Result<Mount, Fail> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = rustix::fs::openat(&self.top, name, flags, Mode::empty()).named(Call::Openat)?;
+        Ok(Mount {
+            fd,
+            staged: Some(name),
+        })
+    }
+
+    /// Mounts a file system for the upper layer of an overlay, which keeps it when the stage is gone.
+    pub(super) fn mount_upper(&self, kind: &CStr, data: &CStr) -> Result<OwnedFd, Fail> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(&self.top, STAGE_UPPER, flags, Mode::empty());
+        let at = open().named(Call::Openat)?;
+        let nothing = MountFlags::empty();
+        rustix::mount::mount(c"none", FdPath::of(&at).as_c_str(), kind, nothing, data)
+            .named(Call::Mount)?;
+        open().named(Call::Openat)
+    }
+
+    /// Mounts a new file system of directories.
+    pub(super) fn mount(&self, kind: &CStr, flags: MountFlags, data: &CStr) -> Result<Mount, Fail> {
+        let at = FdPath::of(&self.dir);
+        rustix::mount::mount(c"none", at.as_c_str(), kind, flags, data).named(Call::Mount)?;
+        self.staged(STAGE_DIR)
+    }
+
+    fn bind(&self, source: &OwnedFd) -> Result<Mount, Fail> {
+        let (at, name) = if is_dir(source)? {
+            (&self.dir, STAGE_DIR)
+        } else {
+            (&self.file, STAGE_FILE)
+        };
+        let (from, at) = (FdPath::of(source), FdPath::of(at));
+        rustix::mount::mount_bind_recursive(from.as_c_str(), at.as_c_str()).named(Call::Mount)?;
+        self.staged(name)
+    }
+}
+
+/// A mount that is not in its place yet, as a descriptor of its root.
+#[derive(Debug)]
+pub(super) struct Mount {
+    pub(super) fd: OwnedFd,
+    /// The name on the stage, if it is there.
+    staged: Option<&'static CStr>,
+}
+
+/// How mounts are made in this spawn.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) stage: Option<&'a Stage>,
+    pub(super) record: &'a Record,
+    /// Copies of trees of the caller's, made for this spawn.
+    pub(super) trees: &'a [OwnedFd],
+}
+
+impl Way<'_> {
+    fn classic(&self) -> Option<&Stage> {
+        self.stage.filter(|stage| stage.classic)
+    }
+
+    /// A new file system.
+    pub(super) fn make(&self, wanted: &FileSystem) -> Result<Mount, Fail> {
+        if let Some(stage) = self.classic() {
+            let flags = remount::flags(u64::from(wanted.attributes.bits()));
+            return stage.mount(wanted.kind, flags, &wanted.data);
+        }
+        let context =
+            rustix::mount::fsopen(wanted.kind, FsOpenFlags::FSOPEN_CLOEXEC).named(Call::Fsopen)?;
+        self.configure(&context, wanted).inspect_err(|_| {
+            let mut text = [0; 200];
+            if let Ok(length) = rustix::io::read(&context, &mut text[..]) {
+                self.record.set_text(text.get(..length).unwrap_or(&[]));
+            }
+        })?;
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        let fd = rustix::mount::fsmount(&context, flags, wanted.attributes).named(Call::Fsmount)?;
+        Ok(Mount { fd, staged: None })
+    }
+
+    fn configure(&self, context: &OwnedFd, wanted: &FileSystem) -> Result<(), Fail> {
+        let says = |errno| Fail::new(Call::Fsconfig, errno).noted(Note::KernelSays);
+        for (key, value) in &wanted.options {
+            match value {
+                Some(value) => rustix::mount::fsconfig_set_string(context, *key, value.as_c_str()),
+                None => rustix::mount::fsconfig_set_flag(context, *key),
+            }
+            .map_err(says)?;
+        }
+        rustix::mount::fsconfig_create(context).map_err(says)
+    }
+
+    /// A copy of what is mounted at the source and below it. `None` if the source is missing.
+    pub(super) fn copy(&self, source: &Source) -> Result<Option<Mount>, Fail> {
+        match source {
+            Source::Path(path) => self.copy_path(path),
+            Source::Tree { index } => self.tree(*index).map(Some),
+            Source::Checked {
+                path,
+                device,
+                inode,
+                ..
+            } => {
+                let swapped = |errno| Fail::new(Call::Fstat, errno).noted(Note::Swapped);
+                let mount = self.copy_path(path)?.ok_or(swapped(Errno::NOENT))?;
+                let stat = rustix::fs::fstat(&mount.fd).named(Call::Fstat)?;
+                if (stat.st_dev, stat.st_ino) != (*device, *inode) {
+                    return Err(swapped(Errno::STALE));
+                }
+                Ok(Some(mount))
+            }
+        }
+    }
+
+    pub(super) fn copy_path(&self, path: &CStr) -> Result<Option<Mount>, Fail> {
+        let Some(stage) = self.classic() else {
+            return match clone_tree(CWD, path, OpenTreeFlags::empty()) {
+                Err(Errno::NOENT) => Ok(None),
+                copied => copied.named(Call::OpenTree).map(Some),
+            };
+        };
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+            Err(Errno::NOENT) => Ok(None),
+            opened => stage.bind(&opened.named(Call::Openat)?).map(Some),
+        }
+    }
+
+    /// A copy of what is mounted at a descriptor of this mount namespace, and below it.
+    pub(super) fn copy_fd(&self, source: &OwnedFd) -> Result<Mount, Fail> {
+        match self.classic() {
+            Some(stage) => stage.bind(source),
+            None => {
+                let flags = OpenTreeFlags::AT_EMPTY_PATH;
+                clone_tree(source.as_fd(), c"", flags).named(Call::OpenTree)
+            }
+        }
+    }
+
+    pub(super) fn tree(&self, index: usize) -> Result<Mount, Fail> {
+        let tree = self
+            .trees
+            .get(index)
+            .ok_or(Fail::new(Call::MoveMount, Errno::BADF))?;
+        let fd = rustix::io::fcntl_dupfd_cloexec(tree, 0).named(Call::Fcntl)?;
+        Ok(Mount { fd, staged: None })
+    }
+
+    /// Gives attributes to a mount that is not in its place yet, and to all mounts below it.
+    pub(super) fn set_attributes(&self, mount: &Mount, attributes: u64) -> Result<(), Fail> {
+        if attributes == 0 {
+            return Ok(());
+        }
+        self.change(mount, attributes, false)
+    }
+
+    /// The same for those below it only.
+    pub(super) fn set_attributes_below(&self, mount: &Mount, attributes: u64) -> Result<(), Fail> {
+        self.change(mount, attributes, true)
+    }
+
+    fn change(&self, mount: &Mount, attributes: u64, below_only: bool) -> Result<(), Fail> {
+        if let (Some(stage), Some(name)) = (self.stage, mount.staged)
+            && stage.classic
+        {
+            let (proc_self, top) = (stage.proc_self.as_fd(), stage.top.as_fd());
+            return remount::tree(proc_self, top, name, attributes, below_only);
+        }
+        let had = if below_only {
+            read_only(&mount.fd)?
+        } else {
+            true
+        };
+        set(mount.fd.as_fd(), RECURSIVE, attributes, 0)?;
+        if had {
+            return Ok(());
+        }
+        set(mount.fd.as_fd(), 0, 0, attributes)
+    }
+
+    /// Changes what is mounted at a place in the new root, and all mounts below it. What is no mount
+    /// becomes one.
+    pub(super) fn remount(&self, at: &OwnedFd, attributes: u64) -> Result<(), Fail> {
+        if self.classic().is_none() {
+            match set(at.as_fd(), RECURSIVE, attributes, 0) {
+                Err(Fail {
+                    errno: Errno::INVAL,
+                    ..
+                }) => {}
+                done => return done,
+            }
+        }
+        let mount = self.copy_fd(at)?;
+        self.set_attributes(&mount, attributes)?;
+        self.attach_at(&mount, at)
+    }
+
+    /// Makes the one mount that this is the root of read-only.
+    pub(super) fn make_read_only(&self, root: &OwnedFd) -> Result<(), Fail> {
+        if self.classic().is_none() {
+            return set(root.as_fd(), 0, libc::MOUNT_ATTR_RDONLY, 0);
+        }
+        // The lower bits of statfs are those of mount(2), save the one for nosymfollow.
+        const SAME: u64 = 0xc0e;
+        const NOSYMFOLLOW: u64 = 0x2000;
+        let has = rustix::fs::fstatvfs(root)
+            .named(Call::Fstatfs)?
+            .f_flag
+            .bits();
+        let mut flags = MountFlags::BIND | MountFlags::RDONLY;
+        flags |= MountFlags::from_bits_retain(u32::try_from(has & SAME).unwrap_or(0));
+        if has & NOSYMFOLLOW != 0 {
+            flags |= MountFlags::NOSYMFOLLOW;
+        }
+        rustix::mount::mount_remount(FdPath::of(root).as_c_str(), flags, c"").named(Call::Mount)
+    }
+
+    /// Attaches a mount over the root that paths begin at, where they do not lead to it.
+    pub(super) fn attach_over_root(&self, mount: &Mount) -> Result<(), Fail> {
+        if self.classic().is_some() && mount.staged.is_some() {
+            return rustix::mount::mount_move(FdPath::of(&mount.fd).as_c_str(), c"/")
+                .named(Call::Mount);
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&mount.fd, c"", CWD, c"/", flags).named(Call::MoveMount)
+    }
+
+    pub(super) fn attach_at(&self, mount: &Mount, at: &OwnedFd) -> Result<(), Fail> {
+        if self.classic().is_some() && mount.staged.is_some() {
+            let (from, at) = (FdPath::of(&mount.fd), FdPath::of(at));
+            return rustix::mount::mount_move(from.as_c_str(), at.as_c_str()).named(Call::Mount);
+        }
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&mount.fd, c"", at, c"", flags).named(Call::MoveMount)
+    }
+
+    /// The same for a name that nobody else can change.
+    pub(super) fn attach_named(
+        &self,
+        mount: &Mount,
+        dir: BorrowedFd<'_>,
+        name: &CStr,
+    ) -> Result<(), Fail> {
+        if self.classic().is_some() {
+            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let at = rustix::fs::openat(dir, name, flags, Mode::empty()).named(Call::Openat)?;
+            return self.attach_at(mount, &at);
+        }
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&mount.fd, c"", dir, name, flags).named(Call::MoveMount)
+    }
+
+    /// A device node of the caller's; checked after it is taken, so that it cannot be swapped.
+    pub(super) fn device(&self, source: &CStr, number: (u32, u32)) -> Result<Mount, Fail> {
+        if let Some(stage) = self.classic() {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let node = rustix::fs::openat(CWD, source, flags, Mode::empty()).named(Call::Openat)?;
+            check_device(&node, number)?;
+            return stage.bind(&node);
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let fd = rustix::mount::open_tree(CWD, source, flags).named(Call::OpenTree)?;
+        check_device(&fd, number)?;
+        Ok(Mount { fd, staged: None })
+    }
+}
+
+fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<Mount, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | more;
+    rustix::mount::open_tree(dir, path, flags).map(|fd| Mount { fd, staged: None })
+}
+
+fn set(mount: BorrowedFd<'_>, flags: u32, attributes: u64, clear: u64) -> Result<(), Fail> {
+    let attr = MountAttr {
+        attr_set: attributes,
+        attr_clr: clear,
+        ..MountAttr::default()
+    };
+    mount_setattr(mount, c"", AtFlags::EMPTY_PATH.bits() | flags, &attr).named(Call::MountSetattr)
+}
+
+fn read_only(mount: &OwnedFd) -> Result<bool, Fail> {
+    let stat = rustix::fs::fstatvfs(mount).named(Call::Fstatfs)?;
+    Ok(stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+fn check_device(node: &OwnedFd, number: (u32, u32)) -> Result<(), Fail> {
+    let stat = rustix::fs::fstat(node).named(Call::Fstat)?;
+    let found = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if is_device && found == number {
+        Ok(())
+    } else {
+        Err(Fail::new(Call::Fstat, Errno::NODEV).noted(Note::WrongDevice))
+    }
+}
+
+pub(super) fn is_dir(fd: &OwnedFd) -> Result<bool, Fail> {
+    let stat = rustix::fs::fstat(fd).named(Call::Fstat)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_descriptors() {
+        let file = std::fs::File::open("/").expect("the root");
+        let path = FdPath::of(&file);
+        let text = path.as_c_str().to_str().expect("ASCII");
+        assert_eq!(text, format!("fd/{}", file.as_raw_fd()));
+    }
+}

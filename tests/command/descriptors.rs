@@ -1,0 +1,150 @@
+//! Which descriptors reach the program, and under which numbers.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use ringfence::{Child, IdMap, Sandbox};
+use tempfile::TempDir;
+
+use crate::common::leaks::{Census, assert_same};
+use crate::common::{isolated, isolated_as_both, require, sys};
+use crate::support::{ENGINES, Waiting};
+
+/// The descriptors of a running program, but for its standard streams.
+fn of(child: &Child) -> BTreeMap<i32, String> {
+    let entries = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+            let target = fs::read_link(entry.path()).unwrap();
+            let name = target.file_name().unwrap_or_default();
+            (number, name.to_str().unwrap().to_owned())
+        })
+        .filter(|(number, _)| *number > 2)
+        .collect()
+}
+
+fn made(dir: &Path, name: &str) -> OwnedFd {
+    File::create(dir.join(name)).unwrap().into()
+}
+
+/// A file as descriptor `number` of this process.
+fn at(dir: &Path, name: &str, number: i32) -> Arc<OwnedFd> {
+    sys::dup_over(made(dir, name), number).unwrap();
+    Arc::new(sys::own(number))
+}
+
+fn expected(pairs: &[(i32, &str)]) -> BTreeMap<i32, String> {
+    pairs
+        .iter()
+        .map(|&(number, name)| (number, name.to_owned()))
+        .collect()
+}
+
+#[test]
+fn no_stray_descriptor_reaches_the_program() {
+    isolated_as_both(|| {
+        require!(userns);
+        let dir = TempDir::new().unwrap();
+        // dup2 clears FD_CLOEXEC.
+        let strays = [40, 41, 500].map(|number| at(dir.path(), "stray", number));
+        for engine in ENGINES {
+            for sandbox in [
+                Sandbox::new(),
+                Sandbox::new().user().user_map(IdMap::root()),
+            ] {
+                let sandbox = sandbox.engine(engine);
+                let child = Waiting::start(&sandbox);
+                assert_eq!(of(&child), expected(&[]), "{engine:?}");
+                let command = Waiting::command(&sandbox);
+                let child = Waiting::of(command.descriptor(strays[1].clone(), 41));
+                assert_eq!(of(&child), expected(&[(41, "stray")]), "{engine:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn descriptors_come_under_their_numbers() {
+    isolated(|| {
+        let dir = TempDir::new().unwrap();
+        let dir = dir.path();
+        for engine in ENGINES {
+            let (a, b) = (at(dir, "a", 50), at(dir, "b", 51));
+            let command = || Waiting::command(&Sandbox::new().engine(engine));
+            let before = Census::take().without(&["maps"]);
+            let give = |pairs: &[(&Arc<OwnedFd>, i32)]| {
+                let command = pairs.iter().fold(command(), |command, (fd, target)| {
+                    command.descriptor(Arc::clone(fd), *target)
+                });
+                of(&Waiting::of(command))
+            };
+            // Each where it is; exchanged; in a chain; twice; over one that the set-up itself has.
+            for (pairs, numbers) in [
+                (vec![(&a, 50)], vec![(50, "a")]),
+                (vec![(&a, 50), (&b, 51)], vec![(50, "a"), (51, "b")]),
+                (vec![(&a, 51), (&b, 50)], vec![(50, "b"), (51, "a")]),
+                (vec![(&a, 51), (&b, 52)], vec![(51, "a"), (52, "b")]),
+                (vec![(&b, 52), (&a, 51)], vec![(51, "a"), (52, "b")]),
+                (
+                    vec![(&a, 51), (&a, 52), (&a, 50)],
+                    vec![(50, "a"), (51, "a"), (52, "a")],
+                ),
+                (vec![(&a, 3), (&b, 4)], vec![(3, "a"), (4, "b")]),
+                (vec![(&b, 999), (&a, 51)], vec![(51, "a"), (999, "b")]),
+            ] {
+                assert_eq!(give(&pairs), expected(&numbers), "{engine:?}");
+            }
+            let all: Vec<_> = (3..60).map(|number| (&a, number)).collect();
+            assert_eq!(give(&all).len(), 57, "{engine:?}");
+            assert_same(&before, &Census::take().without(&["maps"]));
+        }
+    });
+}
+
+/// The pipes of the standard streams may stand where a descriptor has to go, and the other way round.
+#[test]
+fn descriptors_and_standard_streams_do_not_collide() {
+    isolated(|| {
+        let dir = TempDir::new().unwrap();
+        let file = Arc::new(made(dir.path(), "file"));
+        for engine in ENGINES {
+            let command = Sandbox::new().engine(engine).command("sh");
+            let output = (3..30)
+                .fold(command, |command, number| {
+                    command.descriptor(file.clone(), number)
+                })
+                .args(["-c", "echo out; echo err >&2; readlink /proc/$$/fd/29"])
+                .output()
+                .unwrap();
+            let out = String::from_utf8(output.stdout).unwrap();
+            assert!(
+                out.starts_with("out\n") && out.ends_with("/file\n"),
+                "{engine:?} {out}"
+            );
+            assert_eq!(output.stderr, b"err\n", "{engine:?}");
+        }
+    });
+}
+
+#[test]
+fn a_descriptor_is_the_same_open_file() {
+    isolated(|| {
+        let dir = TempDir::new().unwrap();
+        let file = Arc::new(made(dir.path(), "file"));
+        for engine in ENGINES {
+            let command = Sandbox::new().engine(engine).command("sh");
+            let status = command
+                .args(["-c", "echo from inside >&7"])
+                .descriptor(file.clone(), 7)
+                .status();
+            assert!(status.unwrap().success());
+        }
+        let text = fs::read_to_string(dir.path().join("file")).unwrap();
+        assert_eq!(text, "from inside\n".repeat(ENGINES.len()));
+    });
+}
