@@ -26,6 +26,6 @@ pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
     Bind, Command, Engine, Extent, HidePid, IdMap, Init, MountLock, Overlay, Proc, Rootfs, Sandbox,
-    Setgroups, Stdio, TimeOffset, Tmpfs,
+    Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
 };
-pub use terminal::{Pty, WindowSize};
+pub use terminal::Pty;

@@ -1,41 +1,9 @@
 //! Pseudo-terminals: the caller's end of the one that a program runs on.
 
+use crate::sandbox::WindowSize;
 use rustix::io::Errno;
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use]
-pub struct WindowSize {
-    /// Lines.
-    pub rows: u16,
-    /// Characters in a line.
-    pub columns: u16,
-}
-
-impl Default for WindowSize {
-    /// 24 rows of 80 columns.
-    fn default() -> Self {
-        Self {
-            rows: 24,
-            columns: 80,
-        }
-    }
-}
-
-impl From<WindowSize> for Winsize {
-    fn from(size: WindowSize) -> Self {
-        Self {
-            ws_row: size.rows,
-            ws_col: size.columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        }
-    }
-}
 
 /// The caller's end of a program's terminal, from [`Stdio::pty`](crate::Stdio::pty): what is written to it the
 /// program reads as typed; what is read from it the program has written.
@@ -74,22 +42,6 @@ impl Pty {
     pub fn resize(&self, size: WindowSize) -> io::Result<()> {
         Ok(rustix::termios::tcsetwinsize(&self.0, size.into())?)
     }
-}
-
-/// A pseudo-terminal of the caller's own devpts: master and slave.
-pub(crate) fn open(size: WindowSize) -> Result<(OwnedFd, OwnedFd), Errno> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = rustix::pty::openpt(flags)?;
-    let slave = prepare(&master, size)?;
-    Ok((master, slave))
-}
-
-/// Opens the other end without looking for a path. Usable between clone and exec.
-pub(crate) fn prepare(master: &OwnedFd, size: WindowSize) -> Result<OwnedFd, Errno> {
-    rustix::pty::unlockpt(master)?;
-    rustix::termios::tcsetwinsize(master, size.into())?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    rustix::pty::ioctl_tiocgptpeer(master, flags)
 }
 
 impl Read for Pty {

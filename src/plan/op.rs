@@ -2,9 +2,9 @@
 
 use super::place::Place;
 use crate::error::Step;
+use crate::sandbox::WindowSize;
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
-use crate::terminal::WindowSize;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};

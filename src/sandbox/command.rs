@@ -1,8 +1,7 @@
-use super::{Sandbox, Stdio};
+use super::{Sandbox, Stdio, WindowSize};
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::process::Child;
-use crate::terminal::WindowSize;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{OwnedFd, RawFd};

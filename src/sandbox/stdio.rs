@@ -1,3 +1,4 @@
+use rustix::termios::Winsize;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -70,5 +71,36 @@ impl From<Arc<OwnedFd>> for Stdio {
 impl From<File> for Stdio {
     fn from(file: File) -> Self {
         OwnedFd::from(file).into()
+    }
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl Default for WindowSize {
+    /// 24 rows of 80 columns.
+    fn default() -> Self {
+        Self {
+            rows: 24,
+            columns: 80,
+        }
+    }
+}
+
+impl From<WindowSize> for Winsize {
+    fn from(size: WindowSize) -> Self {
+        Self {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }
     }
 }

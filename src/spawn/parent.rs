@@ -200,7 +200,7 @@ impl Streams {
             self.terminal = Some(pair.map_err(failed("socketpair"))?);
             return Ok(());
         }
-        let (master, slave) = crate::terminal::open(plan.window_size).map_err(failed("openpt"))?;
+        let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
         self.ours.pty = Some(Pty::new(master));
         self.slave = Some(slave);
         Ok(())

@@ -3,6 +3,7 @@
 use super::record::{Call, Fail, Named};
 use crate::error::{Error, Result, Step};
 use crate::plan::op::Terminal;
+use crate::sandbox::WindowSize;
 use crate::sys::fd::dup_to;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -12,6 +13,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
+use rustix::pty::OpenptFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The magic number of devpts.
@@ -20,7 +22,7 @@ const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 /// In the child: opens the terminal, hands over the master, and puts the slave in place.
 pub(super) fn open(terminal: &Terminal, path: &CStr, caller: BorrowedFd<'_>) -> Result<(), Fail> {
     let master = multiplexer(path)?;
-    let slave = crate::terminal::prepare(&master, terminal.size).named(Call::Ioctl)?;
+    let slave = prepare(&master, terminal.size).named(Call::Ioctl)?;
     send(caller, master.as_fd())?;
     for (target, wanted) in (0..).zip(terminal.streams) {
         if wanted {
@@ -55,6 +57,22 @@ fn multiplexer(path: &CStr) -> Result<OwnedFd, Fail> {
         return Err(Fail::new(Call::Fstatfs, Errno::NOTTY));
     }
     Ok(master)
+}
+
+/// A pseudo-terminal of the caller's own devpts: master and slave.
+pub(super) fn open_here(size: WindowSize) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags)?;
+    let slave = prepare(&master, size)?;
+    Ok((master, slave))
+}
+
+/// Opens the other end without looking for a path.
+fn prepare(master: &OwnedFd, size: WindowSize) -> Result<OwnedFd, Errno> {
+    rustix::pty::unlockpt(master)?;
+    rustix::termios::tcsetwinsize(master, size.into())?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    rustix::pty::ioctl_tiocgptpeer(master, flags)
 }
 
 fn send(caller: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Fail> {

@@ -1,6 +1,6 @@
 //! Process 1 holds nothing of the caller's.
 
-use super::{both_forms, sandbox, shell};
+use super::{both_forms, require_stage, sandbox, shell};
 use crate::common::{isolated, probe, require};
 use std::fs;
 use std::io::Read;
@@ -64,6 +64,7 @@ both_forms! {
 fn small_and_without_memory_of_the_caller() {
     isolated(|| {
         require!(userns);
+        require_stage!();
         let mark = vec![0x5a_u8; 8 << 20];
         let child = waiting().spawn().unwrap();
         let pid = child.id();
