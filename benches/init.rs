@@ -21,7 +21,10 @@ fn plans(program: &Path) -> [(&'static str, Plan); 2] {
     let sandbox = Sandbox::new().user().pid();
     let plan = |sandbox: &Sandbox| {
         let command = sandbox.clone().command(program).env_clear();
-        command.compile().expect("user namespaces")
+        match command.compile() {
+            Ok(plan) => plan,
+            Err(error) => panic!("{error:?}"),
+        }
     };
     [
         ("without", plan(&sandbox)),

@@ -15,6 +15,7 @@ use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
+use crate::sandbox::WindowSize;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::spawn::Reserve;
 use maps::Maps;
@@ -75,9 +76,20 @@ pub(crate) struct Compiled {
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    pub(crate) window_size: WindowSize,
+    /// The program is in another process group than the caller.
+    pub(crate) apart: bool,
 }
 
 impl Compiled {
+    /// The socket number of a terminal that the child opens.
+    pub(crate) fn terminal_socket(&self) -> Option<RawFd> {
+        self.ops.iter().find_map(|op| match &op.action {
+            op::Action::Terminal(terminal) => Some(terminal.socket),
+            _ => None,
+        })
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage

@@ -2,13 +2,14 @@
 
 use super::place::Place;
 use crate::error::Step;
+use crate::sandbox::WindowSize;
 use crate::sys::fd::CloseRange;
 use crate::sys::signal::SigSet;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// One operation, and how people call it.
@@ -128,6 +129,12 @@ pub(crate) enum Action {
     },
     DieWithParent,
     Stdio,
+    /// Open the program's terminal.
+    Terminal(Terminal),
+    /// Make the terminal that is this stream the controlling one.
+    ControllingTerminal {
+        stream: RawFd,
+    },
     /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
     Signals {
         reset: SigSet,
@@ -138,6 +145,18 @@ pub(crate) enum Action {
     /// Become the second stage, which executes the program.
     SecondStage,
     Exec,
+}
+
+/// A pseudo-terminal for the program.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// The multiplexer in the devpts of the sandbox.
+    pub(crate) path: CString,
+    pub(crate) size: WindowSize,
+    /// The standard streams that it becomes.
+    pub(crate) streams: [bool; 3],
+    /// The number of the socket that the caller gets the master by.
+    pub(crate) socket: RawFd,
 }
 
 /// Ids to take on. The order is groups, gid, uid.
@@ -277,6 +296,8 @@ impl Action {
             Self::CurrentDir { .. } => "chdir",
             Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
             Self::Stdio => "fcntl, dup3",
+            Self::Terminal(_) => "openat2, fstatfs, ioctl, sendmsg, dup3",
+            Self::ControllingTerminal { .. } => "ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::SecondStage => "execveat",

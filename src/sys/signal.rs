@@ -2,6 +2,7 @@
 
 use super::raw::syscall;
 use rustix::io::Errno;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The kernel's signal set: bit n-1 is signal n.
 pub(crate) type SigSet = u64;
@@ -24,6 +25,30 @@ pub(crate) fn set_mask(mask: SigSet) -> Result<SigSet, Errno> {
     ];
     // SAFETY: both sets live on this stack and have the kernel's size.
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) }.map(|_| old)
+}
+
+/// `rt_sigprocmask(SIG_BLOCK)`; returns the mask that was in force.
+pub(crate) fn block(more: SigSet) -> Result<SigSet, Errno> {
+    let before = set_mask(SigSet::MAX)?;
+    set_mask(before | more).map(|_| before)
+}
+
+/// `signalfd4(2)`, not blocking.
+pub(crate) fn descriptor(signals: SigSet) -> Result<OwnedFd, Errno> {
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    let args = [
+        usize::MAX,
+        core::ptr::from_ref(&signals) as usize,
+        SET_SIZE,
+        flags.unsigned_abs() as usize,
+        0,
+        0,
+    ];
+    // SAFETY: the set lives on this stack and has the kernel's size.
+    let fd = unsafe { syscall(libc::SYS_signalfd4, args) }?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel has just opened this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The kernel's `struct sigaction`, whose tail differs between architectures but is zero here.
