@@ -58,7 +58,7 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
             Placement::new(low.unwrap_or(number), target)
         })
         .collect();
-    let worthwhile = highest(&placements) >= lean::HIGH && needs_no_more(plan);
+    let worthwhile = highest(&placements) >= lean::HIGH && lean::suits(plan);
     let made = worthwhile
         .then(|| lean::spawn(plan, &sources))
         .flatten()
@@ -224,7 +224,7 @@ fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
 }
 
 /// Whether the child needs no descriptors of the caller's but those that it places.
-fn needs_no_more(plan: &Compiled) -> bool {
+pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
         && plan.trees.is_empty()

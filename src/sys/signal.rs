@@ -67,6 +67,14 @@ pub(crate) fn ignored() -> SigSet {
         .fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
+/// Whether the kernel reaps this process's children itself, since nobody is to be told of their end.
+pub(crate) fn children_vanish() -> bool {
+    let mut action = KernelSigaction::default();
+    let asked = sigaction(libc::SIGCHLD.unsigned_abs(), None, Some(&mut action));
+    let no_wait = libc::SA_NOCLDWAIT.unsigned_abs() as usize;
+    asked.is_ok() && (action.handler == libc::SIG_IGN || action.flags & no_wait != 0)
+}
+
 /// `timer_create(2)`: a timer that kills this process, unless it execs before: timers end at exec.
 pub(crate) fn create_kill_timer() -> Result<i32, Errno> {
     #[repr(C)]
