@@ -6,7 +6,7 @@ use super::op::{Action, Ids, Op};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Stage};
-use super::{Cgroup, Compiled, Method, Template, root};
+use super::{Cgroup, Compiled, Given, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::stdio::{Stdio, Stream};
@@ -33,7 +33,11 @@ const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
-pub(super) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Compiled> {
+pub(super) fn compile(
+    command: &Command,
+    input: &Stdio,
+    output: &Stdio,
+) -> Result<(Compiled, Given)> {
     if crate::sys::process::is_secure() {
         return Err(Error::other(
             ErrorKind::PermissionDenied,
@@ -102,7 +106,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn run(mut self, input: &Stdio, output: &Stdio) -> Result<Compiled> {
+    fn run(mut self, input: &Stdio, output: &Stdio) -> Result<(Compiled, Given)> {
         let namespaces = self.sandbox.namespaces;
         let method = self.method()?;
         let program = Program::compile(self.command)?;
@@ -164,7 +168,7 @@ impl Compiler<'_> {
         let changes_ids = self.process_attributes(maps.as_ref())?;
         self.finish(method, stage.as_ref());
 
-        Ok(Compiled {
+        let compiled = Compiled {
             namespaces,
             flags,
             method,
@@ -183,12 +187,11 @@ impl Compiler<'_> {
                 tree: Mutex::default(),
             }),
             program,
-            stdio,
             null,
             reserve,
-            descriptors,
             stage,
-        })
+        };
+        Ok((compiled, Given { stdio, descriptors }))
     }
 
     /// What starts the program, where the child itself does not.

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::maps::Maps;
 use crate::plan::op::{Action, Op};
 use crate::plan::stage::Form;
-use crate::plan::{Compiled, Method};
+use crate::plan::{Compiled, Given, Method, Plan};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
 use crate::sys::arena::Arena;
@@ -23,7 +23,6 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -44,12 +43,16 @@ impl Drop for Blocked {
     }
 }
 
-pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
+pub(super) fn spawn(plan: &Plan) -> Result<Child> {
+    let Plan {
+        compiled: plan,
+        given,
+    } = plan;
     refuse_frozen(plan)?;
-    let mut streams = Streams::open(plan)?;
+    let mut streams = Streams::open(plan, given)?;
     let reserve = plan.reserve.as_ref();
     let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
-    let sources = streams.sources(plan);
+    let sources = streams.sources(plan, given);
     let placements: Vec<_> = sources
         .iter()
         .map(|&(fd, target)| {
@@ -126,7 +129,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    fn open(plan: &Compiled) -> Result<Self> {
+    fn open(plan: &Compiled, given: &Given) -> Result<Self> {
         let mut streams = Self {
             pipes: Vec::new(),
             ours: Pipes::default(),
@@ -138,7 +141,7 @@ impl Streams {
             streams.control = Some(ours);
             streams.socket = Some(theirs);
         }
-        for (index, stream) in plan.stdio.iter().enumerate() {
+        for (index, stream) in given.stdio.iter().enumerate() {
             if !matches!(stream, Stream::Piped) {
                 continue;
             }
@@ -164,9 +167,9 @@ impl Streams {
     }
 
     /// The caller's descriptors that the child gets, and their numbers there.
-    fn sources<'a>(&'a self, plan: &'a Compiled) -> Vec<(BorrowedFd<'a>, RawFd)> {
+    fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut pipes = self.pipes.iter();
-        let further = plan.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        let further = given.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
         let stage = plan.stage.iter().flat_map(|stage| {
             let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
             let image = match &stage.form {
@@ -176,7 +179,7 @@ impl Streams {
             socket.into_iter().chain(image)
         });
         (0..)
-            .zip(&plan.stdio)
+            .zip(&given.stdio)
             .filter_map(|(at, stream)| {
                 let fd = match stream {
                     Stream::Inherit => return None,
