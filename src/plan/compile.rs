@@ -14,7 +14,6 @@ use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
-use crate::sys::signal::SigSet;
 use crate::sys::stage::message::setting;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use std::ffi::OsStr;
@@ -166,7 +165,7 @@ impl Compiler<'_> {
             self.ops.append(&mut mounts.ops);
         }
         let changes_ids = self.process_attributes(maps.as_ref())?;
-        self.finish(method, stage.as_ref());
+        self.finish(stage.as_ref());
 
         let compiled = Compiled {
             namespaces,
@@ -714,7 +713,7 @@ impl Compiler<'_> {
         Ok(self.command.descriptors.clone())
     }
 
-    fn finish(&mut self, method: Method, stage: Option<&Stage>) {
+    fn finish(&mut self, stage: Option<&Stage>) {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -727,15 +726,10 @@ impl Compiler<'_> {
             "standard streams and further descriptors",
             Action::Stdio,
         );
-        let mut reset = crate::sys::signal::ignored() | 1 << (libc::SIGPIPE - 1);
-        if method == Method::Clone {
-            // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
-            reset = SigSet::MAX;
-        }
         self.push(
             Step::Signals,
             "default actions, empty mask, core limit of the caller",
-            Action::Signals { reset },
+            Action::Signals,
         );
         let close = if self.features.close_range_cloexec {
             CloseRange::Cloexec

@@ -3,7 +3,6 @@
 use super::place::Place;
 use crate::error::Step;
 use crate::sys::fd::CloseRange;
-use crate::sys::signal::SigSet;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
@@ -128,10 +127,8 @@ pub(crate) enum Action {
     },
     DieWithParent,
     Stdio,
-    /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
-    Signals {
-        reset: SigSet,
-    },
+    /// Default actions for all signals, an empty mask, the caller's core limit.
+    Signals,
     CloseOnExec {
         close: CloseRange,
     },
@@ -259,7 +256,7 @@ impl Action {
             Self::CurrentDir { .. } => "chdir",
             Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
             Self::Stdio => "fcntl, dup3",
-            Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
+            Self::Signals => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::SecondStage => "execveat",
             Self::Exec => "execve",

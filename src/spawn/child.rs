@@ -158,7 +158,7 @@ fn perform(
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent => die_with_parent(context, state),
         Action::Stdio => place_descriptors(context),
-        Action::Signals { reset } => restore_signals(context, *reset),
+        Action::Signals => restore_signals(context),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
         Action::SecondStage => become_stage(context),
         Action::Exec => execute(context),
@@ -360,11 +360,11 @@ fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
     Ok(())
 }
 
-fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
+/// All of them: which ones the caller ignores at this moment would cost as many calls to find out.
+fn restore_signals(context: &Context<'_>) -> Result<(), Fail> {
     for number in 1..=signal::SIGNALS {
-        let bit = 1_u64.wrapping_shl(number.wrapping_sub(1));
         let fixed = matches!(number.cast_signed(), libc::SIGKILL | libc::SIGSTOP);
-        if reset & bit != 0 && !fixed {
+        if !fixed {
             signal::reset(number).named(Call::Sigaction)?;
         }
     }

@@ -57,16 +57,6 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
     sigaction(signal, Some(&KernelSigaction::default()), None)
 }
 
-/// The signals that this process ignores, as a set.
-pub(crate) fn ignored() -> SigSet {
-    (1..=SIGNALS)
-        .filter(|&signal| {
-            let mut action = KernelSigaction::default();
-            sigaction(signal, None, Some(&mut action)).is_ok() && action.handler == libc::SIG_IGN
-        })
-        .fold(0, |set, signal| set | 1 << (signal - 1))
-}
-
 /// Whether the kernel reaps this process's children itself, since nobody is to be told of their end.
 pub(crate) fn children_vanish() -> bool {
     let mut action = KernelSigaction::default();
