@@ -149,3 +149,24 @@ fn a_caller_that_ignores_the_end_of_children_still_starts_programs() {
         }
     });
 }
+
+#[test]
+fn maps_are_written_from_the_table_that_the_child_was_made_in() {
+    isolated(|| {
+        common::require!(root);
+        let Some(_held) = many() else { return };
+        for engine in support::ENGINES {
+            let output = Sandbox::new()
+                .engine(engine)
+                .user()
+                .user_map(ringfence::IdMap::range(0, 1000, 5))
+                .command("cat")
+                .arg("/proc/self/uid_map")
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let words: Vec<_> = text.split_whitespace().collect();
+            assert_eq!(words, ["0", "1000", "5"], "{engine:?}");
+        }
+    });
+}

@@ -7,7 +7,6 @@ use super::record::{Call, Note, Progress, Record};
 use super::{lean, maps, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::plan::maps::Maps;
 use crate::plan::op::{Action, Op};
 use crate::plan::stage::Form;
 use crate::plan::{Compiled, Given, Method, Plan};
@@ -261,7 +260,7 @@ fn make_on(
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
-        parent: std::process::id(),
+        parent: parent_number(plan)?,
         trees,
         stack,
     };
@@ -294,6 +293,21 @@ fn make_on(
     )
 }
 
+/// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
+/// procfs of another pid namespace.
+fn parent_number(plan: &Compiled) -> Result<u32> {
+    if !(plan.die_with_parent && plan.hides_parent()) {
+        return Ok(std::process::id());
+    }
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new())
+        .map_err(|errno| Error::system(Step::Prepare, "/proc/self", "readlink", errno))?;
+    let number = shown.to_str().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        let what = "/proc/self is not the caller's number";
+        Error::other(ErrorKind::Unsupported, Step::Prepare, what)
+    })
+}
+
 /// Clones, with a thread beside it that writes the maps if the child cannot.
 fn start(
     plan: &Compiled,
@@ -324,7 +338,9 @@ fn start(
     std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .name("ringfence-maps".into())
-            .spawn_scoped(scope, || maps::serve(waiting, context.record))
+            .spawn_scoped(scope, || {
+                maps::serve(waiting, context.record, plan.setup_timeout)
+            })
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
         let (cloned, start, took) = go();
         context.record.cancel_maps();
@@ -348,8 +364,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
     let request = Request {
         flags: plan.flags,
         stack: context.stack,
-        pid: &context.record.pid,
-        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
+        pidfd: &context.record.pidfd,
         cgroup: plan
             .cgroup
             .as_ref()
@@ -373,10 +388,9 @@ fn judge(
 ) -> Result<(u32, OwnedFd)> {
     let sibling = record.sibling.load(Ordering::Acquire);
     let (pid, pidfd, first) = if sibling == 0 {
-        (cloned.pid, cloned.pidfd, None)
+        (cloned.pid, Some(cloned.pidfd), None)
     } else {
-        let waited = reap(cloned.pid, cloned.pidfd.as_ref());
-        (sibling, None, Some(waited))
+        (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.
