@@ -162,7 +162,8 @@ impl Child {
                 error,
             )
         };
-        let ids = NamespaceIds::of_pid(self.pid).map_err(failed)?;
+        let pid = pid_in_procfs(self.as_raw_fd()).map_err(failed)?;
+        let ids = NamespaceIds::of_pid(pid).map_err(failed)?;
         // Read by number: the answer holds if the process was there until now.
         if self.status.is_some() || pidfd_send_signal_0(&self.pidfd).is_err() {
             return Err(failed(Errno::SRCH.into()));
@@ -345,12 +346,24 @@ impl Child {
     }
 }
 
+/// The number by which `/proc` shows the process of a pidfd, which the calling thread has under this number.
+/// Not that of the caller's pid namespace, where the procfs is another one's.
+pub(crate) fn pid_in_procfs(pidfd: RawFd) -> std::io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{pidfd}"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        // 0 is a process that does not exist there; -1, which is no u32, one that has been reaped.
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| Errno::SRCH.into())
+}
+
 fn pidfd_send_signal_0(pidfd: &OwnedFd) -> Result<(), Errno> {
     crate::sys::process::pidfd_signal(pidfd.as_fd(), 0)
 }
 
-/// Waits until a descriptor is readable, or until the deadline; without one, for ever.
-fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), Errno> {
+/// Waits until a descriptor is readable, which is what it returns, or until the deadline; without one, for
+/// ever.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, Errno> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
@@ -358,7 +371,7 @@ fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), Er
             tv_nsec: left.subsec_nanos().into(),
         });
         match poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()) {
-            Ok(_) => return Ok(()),
+            Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -6,7 +6,7 @@ use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Stage};
-use super::{Cgroup, Compiled, Method, Template, root};
+use super::{Cgroup, Compiled, Given, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::rootfs::What;
@@ -15,7 +15,7 @@ use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
-use crate::sys::signal::SigSet;
+use crate::sys::signal::{self, SigSet};
 use crate::sys::stage::message::setting;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use std::ffi::OsStr;
@@ -34,7 +34,11 @@ const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
-pub(super) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Compiled> {
+pub(super) fn compile(
+    command: &Command,
+    input: &Stdio,
+    output: &Stdio,
+) -> Result<(Compiled, Given)> {
     if crate::sys::process::is_secure() {
         return Err(Error::other(
             ErrorKind::PermissionDenied,
@@ -103,7 +107,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn run(mut self, input: &Stdio, output: &Stdio) -> Result<Compiled> {
+    fn run(mut self, input: &Stdio, output: &Stdio) -> Result<(Compiled, Given)> {
         let namespaces = self.sandbox.namespaces;
         let method = self.method()?;
         let program = Program::compile(self.command)?;
@@ -174,7 +178,7 @@ impl Compiler<'_> {
         let terminal = self.terminal(pty, &free)?;
         self.finish(method, stage.as_ref(), terminal, controlling);
 
-        Ok(Compiled {
+        let compiled = Compiled {
             namespaces,
             flags,
             method,
@@ -193,16 +197,15 @@ impl Compiler<'_> {
                 tree: Mutex::default(),
             }),
             program,
-            stdio,
             null,
             reserve,
-            descriptors,
             stage,
             window_size: self.command.window_size,
             apart: controlling.is_some()
                 || self.command.new_session
                 || self.sandbox.init.is_some_and(|init| init.signal_group),
-        })
+        };
+        Ok((compiled, Given { stdio, descriptors }))
     }
 
     /// What starts the program, where the child itself does not.
@@ -785,7 +788,7 @@ impl Compiler<'_> {
                 Action::ControllingTerminal { stream },
             );
         }
-        let mut reset = crate::sys::signal::ignored() | 1 << (libc::SIGPIPE - 1);
+        let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
         if method == Method::Clone {
             // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
             reset = SigSet::MAX;

@@ -48,6 +48,15 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) compiled: Arc<Compiled>,
+    pub(crate) given: Arc<Given>,
+}
+
+/// The caller's descriptors that the program gets. Not part of what a [`Child`] holds on to: somebody may
+/// wait for the end of a pipe that was given away.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) stdio: [Stream; 3],
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
 }
 
 #[derive(Debug)]
@@ -62,11 +71,9 @@ pub(crate) struct Compiled {
     pub(crate) template: Option<Template>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) born_in_cgroup: bool,
-    pub(crate) stdio: [Stream; 3],
     pub(crate) null: Option<OwnedFd>,
     /// Low numbers for the child's ends of pipes.
     pub(crate) reserve: Option<Reserve>,
-    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
     /// The child, without privilege, writes to its files in /proc: the shared memory must be dumpable.
     pub(crate) needs_dumpable: bool,
     /// The child takes on other ids: the shared memory stops being dumpable.
@@ -129,8 +136,9 @@ impl Compiled {
 impl Plan {
     /// Compiles a command with these defaults for the standard streams.
     pub(crate) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Self> {
-        compile::compile(command, input, output).map(|compiled| Self {
+        compile::compile(command, input, output).map(|(compiled, given)| Self {
             compiled: Arc::new(compiled),
+            given: Arc::new(given),
         })
     }
 
@@ -148,7 +156,7 @@ impl Plan {
     /// Linux 5.10; the child is made by clone3(2) with `CLONE_VM | CLONE_VFORK`, by clone(2) where it is
     /// missing.
     pub fn spawn(&self) -> Result<Child> {
-        crate::spawn::spawn(&self.compiled)
+        crate::spawn::spawn(self)
     }
 
     /// The namespaces that are new for the program.

@@ -366,6 +366,7 @@ fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
     Ok(())
 }
 
+/// All of them: which ones the caller ignores at this moment would cost as many calls to find out.
 fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
     for number in 1..=signal::SIGNALS {
         let bit = 1_u64.wrapping_shl(number.wrapping_sub(1));

@@ -7,10 +7,9 @@ use super::record::{Call, Note, Progress, Record};
 use super::{lean, maps, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::plan::maps::Maps;
 use crate::plan::op::{Action, Op};
 use crate::plan::stage::Form;
-use crate::plan::{Compiled, Method};
+use crate::plan::{Compiled, Given, Method, Plan};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
 use crate::sys::arena::Arena;
@@ -24,7 +23,6 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -45,12 +43,16 @@ impl Drop for Blocked {
     }
 }
 
-pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
+pub(super) fn spawn(plan: &Plan) -> Result<Child> {
+    let Plan {
+        compiled: plan,
+        given,
+    } = plan;
     refuse_frozen(plan)?;
-    let mut streams = Streams::open(plan)?;
+    let mut streams = Streams::open(plan, given)?;
     let reserve = plan.reserve.as_ref();
     let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
-    let sources = streams.sources(plan);
+    let sources = streams.sources(plan, given);
     let placements: Vec<_> = sources
         .iter()
         .map(|&(fd, target)| {
@@ -59,7 +61,7 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
             Placement::new(low.unwrap_or(number), target)
         })
         .collect();
-    let worthwhile = highest(&placements) >= lean::HIGH && needs_no_more(plan);
+    let worthwhile = highest(&placements) >= lean::HIGH && lean::suits(plan);
     let made = worthwhile
         .then(|| lean::spawn(plan, &sources))
         .flatten()
@@ -141,7 +143,7 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    fn open(plan: &Compiled) -> Result<Self> {
+    fn open(plan: &Compiled, given: &Given) -> Result<Self> {
         let mut streams = Self {
             pipes: Vec::new(),
             slave: None,
@@ -155,14 +157,14 @@ impl Streams {
             streams.control = Some(ours);
             streams.socket = Some(theirs);
         }
-        if plan
+        if given
             .stdio
             .iter()
             .any(|stream| matches!(stream, Stream::Pty))
         {
             streams.open_terminal(plan)?;
         }
-        for (index, stream) in plan.stdio.iter().enumerate() {
+        for (index, stream) in given.stdio.iter().enumerate() {
             if !matches!(stream, Stream::Piped) {
                 continue;
             }
@@ -207,9 +209,9 @@ impl Streams {
     }
 
     /// The caller's descriptors that the child gets, and their numbers there.
-    fn sources<'a>(&'a self, plan: &'a Compiled) -> Vec<(BorrowedFd<'a>, RawFd)> {
+    fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut pipes = self.pipes.iter();
-        let further = plan.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        let further = given.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
         let terminal = self
             .terminal
             .as_ref()
@@ -224,7 +226,7 @@ impl Streams {
             socket.into_iter().chain(image)
         });
         (0..)
-            .zip(&plan.stdio)
+            .zip(&given.stdio)
             .filter_map(|(at, stream)| {
                 let fd = match stream {
                     Stream::Inherit => return None,
@@ -274,7 +276,7 @@ fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
 }
 
 /// Whether the child needs no descriptors of the caller's but those that it places.
-fn needs_no_more(plan: &Compiled) -> bool {
+pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
         && plan.terminal_socket().is_none()
@@ -310,7 +312,7 @@ fn make_on(
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
-        parent: std::process::id(),
+        parent: parent_number(plan)?,
         trees,
         stack,
     };
@@ -341,6 +343,21 @@ fn make_on(
         outcome.maps,
         outcome.took,
     )
+}
+
+/// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
+/// procfs of another pid namespace.
+fn parent_number(plan: &Compiled) -> Result<u32> {
+    if !(plan.die_with_parent && plan.hides_parent()) {
+        return Ok(std::process::id());
+    }
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new())
+        .map_err(|errno| Error::system(Step::Prepare, "/proc/self", "readlink", errno))?;
+    let number = shown.to_str().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        let what = "/proc/self is not the caller's number";
+        Error::other(ErrorKind::Unsupported, Step::Prepare, what)
+    })
 }
 
 /// Clones, with a thread beside it that writes the maps if the child cannot.
@@ -374,7 +391,9 @@ fn start(
     std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .name("ringfence-maps".into())
-            .spawn_scoped(scope, || maps::serve(waiting, context.record))
+            .spawn_scoped(scope, || {
+                maps::serve(waiting, context.record, plan.setup_timeout)
+            })
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
         let (cloned, start, took) = go();
         context.record.cancel_maps();
@@ -398,8 +417,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
     let request = Request {
         flags: plan.flags,
         stack: context.stack,
-        pid: &context.record.pid,
-        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
+        pidfd: &context.record.pidfd,
         cgroup: plan
             .cgroup
             .as_ref()
@@ -423,10 +441,9 @@ fn judge(
 ) -> Result<(u32, OwnedFd)> {
     let sibling = record.sibling.load(Ordering::Acquire);
     let (pid, pidfd, first) = if sibling == 0 {
-        (cloned.pid, cloned.pidfd, None)
+        (cloned.pid, Some(cloned.pidfd), None)
     } else {
-        let waited = reap(cloned.pid, cloned.pidfd.as_ref());
-        (sibling, None, Some(waited))
+        (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.

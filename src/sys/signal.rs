@@ -82,6 +82,30 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
     sigaction(signal, Some(&KernelSigaction::default()), None)
 }
 
+/// The signals that programs ignore, or that shells and supervisors start them ignoring.
+pub(crate) const USUALLY_IGNORED: SigSet = set(&[
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGXFSZ,
+]);
+
+const fn set(signals: &[i32]) -> SigSet {
+    match signals {
+        [] => 0,
+        [first, rest @ ..] => 1 << (*first - 1) | set(rest),
+    }
+}
+
 /// The signals that this process ignores, as a set.
 pub(crate) fn ignored() -> SigSet {
     (1..=SIGNALS)
@@ -90,6 +114,14 @@ pub(crate) fn ignored() -> SigSet {
             sigaction(signal, None, Some(&mut action)).is_ok() && action.handler == libc::SIG_IGN
         })
         .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// Whether the kernel reaps this process's children itself, since nobody is to be told of their end.
+pub(crate) fn children_vanish() -> bool {
+    let mut action = KernelSigaction::default();
+    let asked = sigaction(libc::SIGCHLD.unsigned_abs(), None, Some(&mut action));
+    let no_wait = libc::SA_NOCLDWAIT.unsigned_abs() as usize;
+    asked.is_ok() && (action.handler == libc::SIG_IGN || action.flags & no_wait != 0)
 }
 
 /// `timer_create(2)`: a timer that kills this process, unless it execs before: timers end at exec.
