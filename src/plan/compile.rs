@@ -9,6 +9,7 @@ use super::stage::{Form, Stage};
 use super::{Cgroup, Compiled, Given, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
+use crate::sandbox::command::SETUP_TIMEOUT;
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
@@ -186,7 +187,9 @@ impl Compiler<'_> {
             born_in_cgroup,
             needs_dumpable: maps.is_some() && self.caller.uid != 0,
             changes_ids,
-            setup_timeout: self.command.setup_timeout,
+            setup_timeout: self.setup_timeout(),
+            watched: namespaces.contains(Namespaces::PID)
+                && (self.command.setup_timeout.is_some() || self.sandbox.cgroup.is_some()),
             kill_on_drop: self.command.kill_on_drop,
             die_with_parent: self.command.die_with_parent,
             ops: self.ops.into(),
@@ -316,9 +319,13 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    fn setup_timeout(&self) -> Duration {
+        self.command.setup_timeout.unwrap_or(SETUP_TIMEOUT)
+    }
+
     /// A forked child lives on, so there is no timer, and the caller looks after the time.
     fn guard(&mut self, forks: bool) -> Result<()> {
-        let limit = self.command.setup_timeout;
+        let limit = self.setup_timeout();
         if limit.is_zero() {
             return Err(Error::invalid("setup_timeout", "the limit is zero"));
         }
@@ -337,6 +344,7 @@ impl Compiler<'_> {
                 // The kernel takes at most the seconds that fit into an i64 of nanoseconds.
                 seconds: timer.as_secs().min(1 << 32),
                 nanoseconds: timer.subsec_nanos(),
+                process_1: self.sandbox.namespaces.contains(Namespaces::PID),
             },
         );
         Ok(())

@@ -79,6 +79,8 @@ pub(crate) struct Compiled {
     /// The child takes on other ids: the shared memory stops being dumpable.
     pub(crate) changes_ids: bool,
     pub(crate) setup_timeout: Duration,
+    /// Whether a thread of the caller ends a process 1 whose time is over, which its timer may not.
+    pub(crate) watched: bool,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.

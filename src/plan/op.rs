@@ -30,6 +30,8 @@ pub(crate) enum Action {
     Guard {
         seconds: u64,
         nanoseconds: u32,
+        /// Whether the child is process 1 of a pid namespace.
+        process_1: bool,
     },
     /// Move into the cgroup whose `cgroup.procs` this is.
     JoinCgroup {
@@ -253,6 +255,9 @@ impl Action {
     pub(crate) fn calls(&self) -> &'static str {
         match self {
             Self::OwnDescriptors => "close_range",
+            Self::Guard {
+                process_1: true, ..
+            } => "rt_sigaction, rt_sigprocmask, timer_create, timer_settime, prlimit64",
             Self::Guard { .. } => "timer_create, timer_settime, prlimit64",
             Self::JoinCgroup { .. } => "write",
             Self::WriteProc { .. } => "openat, fstatfs, write",

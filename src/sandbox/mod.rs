@@ -1,6 +1,6 @@
 //! What the caller wants: the description of a sandbox and of the program in it.
 
-mod command;
+pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
 mod init;

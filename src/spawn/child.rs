@@ -107,8 +107,9 @@ fn perform(
         Action::Guard {
             seconds,
             nanoseconds,
+            process_1,
         } => {
-            guard(context, *seconds, *nanoseconds)?;
+            guard(context, *seconds, *nanoseconds, *process_1)?;
             // Here, since every process that the child consists of begins with a guard.
             state.open_stat(context.plan)
         }
@@ -225,14 +226,30 @@ pub(super) fn write_all(file: &OwnedFd, mut text: &[u8]) -> Result<(), Fail> {
     Ok(())
 }
 
-fn guard(context: &Context<'_>, seconds: u64, nanoseconds: u32) -> Result<(), Fail> {
-    match signal::create_kill_timer() {
-        Ok(timer) => {
-            signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+fn guard(
+    context: &Context<'_>,
+    seconds: u64,
+    nanoseconds: u32,
+    process_1: bool,
+) -> Result<(), Fail> {
+    let signals: &[i32] = if process_1 {
+        signal::exit_when_expired().named(Call::Sigaction)?;
+        let expired = 1 << (signal::SIGNALS.wrapping_sub(1));
+        signal::set_mask(!expired).named(Call::Sigprocmask)?;
+        // A stopped process takes the first signal only when the second wakes it.
+        &[signal::EXPIRED, libc::SIGCONT]
+    } else {
+        &[libc::SIGKILL]
+    };
+    for &number in signals {
+        match signal::create_timer(number) {
+            Ok(timer) => {
+                signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+            }
+            // A kernel without POSIX timers leaves nothing to guard with.
+            Err(Errno::NOSYS) => {}
+            Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
         }
-        // A kernel without POSIX timers leaves nothing to guard with.
-        Err(Errno::NOSYS) => {}
-        Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
     }
     // A limit of 1 also holds back the handlers of core_pattern, which 0 does not.
     match context.core_limit {

@@ -14,6 +14,7 @@ use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
 use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
+use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
 use crate::terminal::Pty;
@@ -23,6 +24,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -368,7 +370,7 @@ fn start(
 ) -> Result<Outcome> {
     let mut go = || {
         let begun = Instant::now();
-        let cloned = clone_child(plan, context);
+        let cloned = clone_watched(plan, context);
         // Nothing must hold the child's ends open any more, or their end would not be seen.
         let start = streams.as_mut().and_then(|streams| {
             streams.pipes.clear();
@@ -410,6 +412,31 @@ fn start(
             maps,
             took,
         })
+    })
+}
+
+/// Process 1 of a pid namespace that is frozen, or in a call that cannot be interrupted, ends by nothing but
+/// `SIGKILL` from outside: a thread beside it sends that when the time is over.
+fn clone_watched(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> {
+    if !plan.watched {
+        return clone_child(plan, context);
+    }
+    std::thread::scope(|scope| {
+        let (done, over) = mpsc::channel::<()>();
+        std::thread::Builder::new()
+            .name("ringfence-watch".into())
+            .spawn_scoped(scope, move || {
+                let late = over.recv_timeout(plan.setup_timeout) == Err(RecvTimeoutError::Timeout);
+                let pidfd = context.record.pidfd.load(Ordering::Acquire);
+                if late && pidfd >= 0 {
+                    // It is open as long as the calling thread waits for the child.
+                    let _ = process::pidfd_signal(fd::borrow(&pidfd), libc::SIGKILL);
+                }
+            })
+            .map_err(|_| Errno::AGAIN)?;
+        let cloned = clone_child(plan, context);
+        drop(done);
+        cloned
     })
 }
 
@@ -550,8 +577,10 @@ fn explain(
         let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
         return error.with_hint(diagnose::child(plan, op, &fail, &record.text()));
     }
-    let signal = waited.map_or(0, |waited| waited.status & 0x7f);
-    if signal == libc::SIGKILL && took >= plan.setup_timeout {
+    let given_up = waited.is_ok_and(|waited| {
+        waited.status == libc::SIGKILL || waited.status == signal::EXPIRED_STATUS << 8
+    });
+    if given_up && took >= plan.setup_timeout {
         return timed_out(plan, op);
     }
     died(plan, op, waited)

@@ -124,8 +124,39 @@ pub(crate) fn children_vanish() -> bool {
     asked.is_ok() && (action.handler == libc::SIG_IGN || action.flags & no_wait != 0)
 }
 
-/// `timer_create(2)`: a timer that kills this process, unless it execs before: timers end at exec.
-pub(crate) fn create_kill_timer() -> Result<i32, Errno> {
+/// The signal of a timer that [`exit_when_expired`] listens to: the last real-time signal, which nobody
+/// sends.
+pub(crate) const EXPIRED: i32 = 64;
+
+/// How a child ends whose time is over, where it cannot be killed from inside.
+pub(crate) const EXPIRED_STATUS: i32 = 124;
+
+extern "C" fn expired(_: libc::c_int) {
+    super::exec::exit_group(EXPIRED_STATUS)
+}
+
+/// Has [`EXPIRED`] end this process until it execs. As process 1 of a pid namespace it ignores every
+/// signal from inside that it has no handler for, `SIGKILL` as well, so a timer can end it only by
+/// a handler.
+pub(crate) fn exit_when_expired() -> Result<(), Errno> {
+    let handler = expired as extern "C" fn(libc::c_int) as usize;
+    // x86_64 delivers no signal without a function to return by, which is never called here.
+    let (flags, restorer) = if cfg!(target_arch = "x86_64") {
+        (0x0400_0000, handler)
+    } else {
+        (0, 0)
+    };
+    let action = KernelSigaction {
+        handler,
+        flags,
+        tail: [restorer, 0, 0, 0],
+    };
+    sigaction(EXPIRED.unsigned_abs(), Some(&action), None)
+}
+
+/// `timer_create(2)`: a timer that sends this process a signal, unless it execs before: timers end at
+/// exec.
+pub(crate) fn create_timer(signal: i32) -> Result<i32, Errno> {
     #[repr(C)]
     struct Sigevent {
         value: usize,
@@ -135,7 +166,7 @@ pub(crate) fn create_kill_timer() -> Result<i32, Errno> {
     }
     let event = Sigevent {
         value: 0,
-        signo: libc::SIGKILL,
+        signo: signal,
         notify: libc::SIGEV_SIGNAL,
         pad: [0; 6],
     };
