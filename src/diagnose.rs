@@ -157,16 +157,27 @@ fn kind_missing(system: &System, namespaces: Namespaces) -> Option<Kind> {
 
 /// Why a child may have been killed before its program was started.
 pub(crate) fn killed(plan: &Compiled, signal: i32) -> Option<String> {
-    if signal != libc::SIGKILL {
-        return None;
-    }
-    Some(match &plan.cgroup {
-        Some(cgroup) => format!(
+    let cause = match (signal, &plan.cgroup) {
+        (libc::SIGKILL, Some(cgroup)) => format!(
             "cgroup.kill was used on {0}: it kills everything born there from then on; remove and re-create it",
             cgroup.path.display()
         ),
-        None => "somebody killed it: the memory limit of a cgroup, or another process".into(),
-    })
+        (libc::SIGKILL, None) => {
+            "somebody killed it: the memory limit of a cgroup, or another process".into()
+        }
+        (libc::SIGINT | libc::SIGQUIT, _) => {
+            "somebody pressed Ctrl-C or the like: the signal went to all processes of the terminal, this one included, before the program was started".into()
+        }
+        (libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT | libc::SIGTRAP, _) => {
+            "the child crashed before the program was started: please report this".into()
+        }
+        (libc::SIGSYS, _) => "a seccomp filter kills who makes the system call".into(),
+        (1.., _) => {
+            "somebody sent the signal, to this process or to its process group, before the program was started".into()
+        }
+        _ => return None,
+    };
+    Some(cause)
 }
 
 /// Why an operation of the child may have failed.
@@ -229,6 +240,9 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::ACCESS => {
             "the source, or a directory above it, is not accessible with the ids that the child has during the set-up"
         }
+        Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::INVAL => {
+            "the source belongs to another mount namespace, as do the links of procfs such as /proc/self/exe: give the path that it leads to; or it is on an unbindable mount"
+        }
         Step::Bind if call == Call::Openat2 && errno == Errno::NOTDIR => {
             "a directory can be bound only on a directory, a file only on a file"
         }
@@ -239,6 +253,9 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
             "there is a file already; bind() covers it with another one"
         }
         Step::Symlink if errno == Errno::EXIST => "something else is there already",
+        Step::Ids if errno == Errno::PERM => {
+            "other ids need CAP_SETUID and CAP_SETGID; with user() and a map that has them they need no privilege"
+        }
         Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
         Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
             return Some(match plan.program.candidates.as_slice() {

@@ -106,7 +106,7 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
         .any(|line| line == b"frozen 1")
     {
         return Err(Error::other(
-            ErrorKind::InvalidInput,
+            ErrorKind::System,
             Step::Cgroup,
             format!("{} is frozen", cgroup.path.display()),
         )
