@@ -145,7 +145,11 @@ impl Child {
                 error,
             )
         };
-        let pid = pid_in_procfs(self.as_raw_fd()).map_err(failed)?;
+        let pid = match pid_in_procfs(self.as_raw_fd()) {
+            // Closed to a process that is not dumpable, before Linux 5.14.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => self.pid,
+            other => other.map_err(failed)?,
+        };
         let ids = NamespaceIds::of_pid(pid).map_err(failed)?;
         // Read by number: the answer holds if the process was there until now.
         if self.status.is_some() || pidfd_send_signal_0(&self.pidfd).is_err() {
