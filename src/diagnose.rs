@@ -45,6 +45,9 @@ impl System {
     }
 }
 
+/// What to do where `/proc` is missing.
+pub(crate) const NOT_PROCFS: &str = "the caller's /proc is not a procfs: mount one";
+
 /// Why the clone with new namespaces may have failed.
 pub(crate) fn clone(plan: &Compiled, errno: Errno) -> Option<String> {
     clone_hint(
@@ -202,7 +205,7 @@ pub(crate) fn noted(fail: &Fail, text: &str) -> Option<String> {
             "the program exists but may not be executed by this user: see its mode".into()
         }
         Note::WrongDevice => "a file in the caller's /dev is not the device of that name".into(),
-        Note::NotProcfs => "the caller's /proc is not a procfs: mount one".into(),
+        Note::NotProcfs => NOT_PROCFS.into(),
         Note::HiddenMount => "a mount below the source is covered by another one, and without mount_setattr (Linux 5.12) it cannot get the attributes: bind a part of the source".into(),
         Note::KernelSays if !text.is_empty() => format!("the kernel says: {}", text.trim()),
         Note::Swapped => "the path by which the descriptor was opened does not lead to the same file any more".into(),

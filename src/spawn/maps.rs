@@ -20,7 +20,7 @@ pub(super) fn serve(maps: &Maps, record: &Record, limit: Duration) -> Result<()>
     };
     let deadline = Instant::now().checked_add(limit);
     let result = pid_in_procfs(pidfd)
-        .map_err(|error| Error::io(Step::IdMap, "the child in /proc", error))
+        .map_err(|(call, errno)| Error::system(Step::IdMap, "the child in /proc", call, errno))
         .and_then(|pid| {
             [&maps.users, &maps.groups]
                 .into_iter()

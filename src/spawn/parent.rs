@@ -260,7 +260,7 @@ fn make_on(
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
-        parent: parent_number(plan),
+        parent: parent_number(plan)?,
         trees,
         stack,
     };
@@ -294,13 +294,18 @@ fn make_on(
 }
 
 /// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
-/// procfs of another pid namespace. Without one the child will say so.
-fn parent_number(plan: &Compiled) -> u32 {
-    (plan.die_with_parent && plan.hides_parent())
-        .then(|| rustix::fs::readlink(c"/proc/self", Vec::new()).ok())
-        .flatten()
-        .and_then(|shown| shown.to_str().ok()?.parse().ok())
-        .unwrap_or_else(std::process::id)
+/// procfs of another pid namespace.
+fn parent_number(plan: &Compiled) -> Result<u32> {
+    if !(plan.die_with_parent && plan.hides_parent()) {
+        return Ok(std::process::id());
+    }
+    let failed = |errno| {
+        Error::system(Step::Prepare, "the caller in /proc", "readlinkat", errno)
+            .with_hint(Some(diagnose::NOT_PROCFS.to_owned()))
+    };
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new()).map_err(failed)?;
+    let number = shown.to_str().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| failed(Errno::INVAL))
 }
 
 /// Clones, with a thread beside it that writes the maps if the child cannot.
