@@ -45,6 +45,9 @@ impl System {
     }
 }
 
+/// What to do where `/proc` is missing.
+pub(crate) const NOT_PROCFS: &str = "the caller's /proc is not a procfs: mount one";
+
 /// Why the clone with new namespaces may have failed.
 pub(crate) fn clone(plan: &Compiled, errno: Errno) -> Option<String> {
     clone_hint(
@@ -157,16 +160,27 @@ fn kind_missing(system: &System, namespaces: Namespaces) -> Option<Kind> {
 
 /// Why a child may have been killed before its program was started.
 pub(crate) fn killed(plan: &Compiled, signal: i32) -> Option<String> {
-    if signal != libc::SIGKILL {
-        return None;
-    }
-    Some(match &plan.cgroup {
-        Some(cgroup) => format!(
+    let cause = match (signal, &plan.cgroup) {
+        (libc::SIGKILL, Some(cgroup)) => format!(
             "cgroup.kill was used on {0}: it kills everything born there from then on; remove and re-create it",
             cgroup.path.display()
         ),
-        None => "somebody killed it: the memory limit of a cgroup, or another process".into(),
-    })
+        (libc::SIGKILL, None) => {
+            "somebody killed it: the memory limit of a cgroup, or another process".into()
+        }
+        (libc::SIGINT | libc::SIGQUIT, _) => {
+            "somebody pressed Ctrl-C or the like: the signal went to all processes of the terminal, this one included, before the program was started".into()
+        }
+        (libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGABRT | libc::SIGTRAP, _) => {
+            "the child crashed before the program was started: please report this".into()
+        }
+        (libc::SIGSYS, _) => "a seccomp filter kills who makes the system call".into(),
+        (1.., _) => {
+            "somebody sent the signal, to this process or to its process group, before the program was started".into()
+        }
+        _ => return None,
+    };
+    Some(cause)
 }
 
 /// Why an operation of the child may have failed.
@@ -191,7 +205,7 @@ pub(crate) fn noted(fail: &Fail, text: &str) -> Option<String> {
             "the program exists but may not be executed by this user: see its mode".into()
         }
         Note::WrongDevice => "a file in the caller's /dev is not the device of that name".into(),
-        Note::NotProcfs => "the caller's /proc is not a procfs: mount one".into(),
+        Note::NotProcfs => NOT_PROCFS.into(),
         Note::HiddenMount => "a mount below the source is covered by another one, and without mount_setattr (Linux 5.12) it cannot get the attributes: bind a part of the source".into(),
         Note::KernelSays if !text.is_empty() => format!("the kernel says: {}", text.trim()),
         Note::Swapped => "the path by which the descriptor was opened does not lead to the same file any more".into(),
@@ -229,6 +243,9 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::ACCESS => {
             "the source, or a directory above it, is not accessible with the ids that the child has during the set-up"
         }
+        Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::INVAL => {
+            "the source belongs to another mount namespace, as do the links of procfs such as /proc/self/exe: give the path that it leads to; or it is on an unbindable mount"
+        }
         Step::Bind if call == Call::Openat2 && errno == Errno::NOTDIR => {
             "a directory can be bound only on a directory, a file only on a file"
         }
@@ -254,6 +271,9 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
             "the kernel refused an option, see dmesg"
         }
         Step::Remount if errno == Errno::NOENT => "there is nothing at this path inside",
+        Step::Ids if errno == Errno::PERM => {
+            "other ids need CAP_SETUID and CAP_SETGID; with user() and a map that has them they need no privilege"
+        }
         Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
         Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
             return Some(match plan.program.candidates.as_slice() {

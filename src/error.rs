@@ -74,7 +74,8 @@ pub enum ErrorKind {
     TimedOut,
     /// The child was killed or crashed before the program was started.
     DiedBeforeExec,
-    /// Any other failure of a system call; see [`Error::raw_os_error`].
+    /// Any other failure of a system call, see [`Error::raw_os_error`]; or something in the system stands in
+    /// the way, such as a frozen cgroup.
     System,
 }
 

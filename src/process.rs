@@ -8,6 +8,7 @@ use crate::sys::process::{Target, wait};
 use crate::sys::stage::message;
 use crate::terminal::Pty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
 use std::io::Read;
@@ -162,7 +163,11 @@ impl Child {
                 error,
             )
         };
-        let pid = pid_in_procfs(self.as_raw_fd()).map_err(failed)?;
+        let pid = match pid_in_procfs(self.as_raw_fd()) {
+            // Closed to a process that is not dumpable, before Linux 5.14.
+            Err((_, Errno::ACCESS)) => self.pid,
+            other => other.map_err(|(_, errno)| failed(errno.into()))?,
+        };
         let ids = NamespaceIds::of_pid(pid).map_err(failed)?;
         // Read by number: the answer holds if the process was there until now.
         if self.status.is_some() || pidfd_send_signal_0(&self.pidfd).is_err() {
@@ -347,14 +352,20 @@ impl Child {
 }
 
 /// The number by which `/proc` shows the process of a pidfd, which the calling thread has under this number.
-/// Not that of the caller's pid namespace, where the procfs is another one's.
-pub(crate) fn pid_in_procfs(pidfd: RawFd) -> std::io::Result<u32> {
-    let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{pidfd}"))?;
+/// Not that of the caller's pid namespace, where the procfs is another one's. The error says which system
+/// call failed.
+pub(crate) fn pid_in_procfs(pidfd: RawFd) -> Result<u32, (&'static str, Errno)> {
+    let path = format!("/proc/thread-self/fdinfo/{pidfd}");
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| ("openat", errno))?;
+    let mut text = [0_u8; 1024];
+    let length = rustix::io::read(&file, &mut text[..]).map_err(|errno| ("read", errno))?;
+    let text = String::from_utf8_lossy(text.get(..length).unwrap_or(&[]));
     text.lines()
         .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
         // 0 is a process that does not exist there; -1, which is no u32, one that has been reaped.
         .filter(|&pid| pid > 0)
-        .ok_or_else(|| Errno::SRCH.into())
+        .ok_or(("read", Errno::SRCH))
 }
 
 fn pidfd_send_signal_0(pidfd: &OwnedFd) -> Result<(), Errno> {

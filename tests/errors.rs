@@ -389,6 +389,13 @@ fn mounts_that_cannot_be_made() {
                 "does not exist",
             ),
             (
+                with_programs(root()).bind("/proc/self/exe", "/x"),
+                Step::Bind,
+                ErrorKind::System,
+                libc::EINVAL,
+                "/proc/self/exe",
+            ),
+            (
                 with_programs(root()).file("/x", "").bind(dir.path(), "/x"),
                 Step::Bind,
                 ErrorKind::NotFound,

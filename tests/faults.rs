@@ -367,14 +367,14 @@ fn of_the_mapping_of_a_stack() {
                 }
             }
         };
-        // Stack, guard page and shared page.
+        // Stack, shared page, mark of the process, guard page.
         let failed = faults.sweep(INJECTED, body, |k, run| {
-            let call = ["mmap", "mprotect", "mmap"][k - 1];
+            let call = ["mmap", "mmap", "mmap", "mprotect"][k - 1];
             let expected = format!("Some(Prepare)|Some({call:?})|Some({INJECTED})\n");
             assert!(run.succeeded(), "call {k}: {run}");
             assert!(run.output.ends_with(&expected), "call {k}: {run}");
         });
-        assert_eq!(failed, 3);
+        assert_eq!(failed, 4);
     });
 }
 

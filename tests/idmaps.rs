@@ -390,12 +390,16 @@ fn a_user_without_an_allotment_is_told() {
         let before = Census::take();
         let sandbox = Sandbox::new().user().user_map(IdMap::subids());
         let error = sandbox.command("true").spawn().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert_eq!(error.setter(), Some("user_map"));
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert_eq!(error.step(), Some(Step::Compile));
+        let text = error.to_string();
         assert!(
-            error.to_string().contains("/etc/subuid allots no ids"),
+            text.contains("user_map: /etc/subuid allots no ids"),
             "{error:?}"
         );
+        for word in ["usermod --add-subuids", ":100000:65536", "IdMap::root()"] {
+            assert!(error.hint().unwrap().contains(word), "{error:?}");
+        }
         assert_same(&before, &Census::take());
     });
 }

@@ -42,6 +42,7 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
     let user = || Sandbox::new().user();
     let root = || Sandbox::new().mount().rootfs(Rootfs::tmpfs());
     let second = Duration::from_secs(1);
+    let long = format!("/{}", "x/".repeat(2048));
     let page_of_extents: IdMap = (0..340)
         .map(|i| extent(1_000_000 + i, 1_000_000 + i, 1))
         .collect();
@@ -57,6 +58,8 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
         (new().rootfs(Rootfs::tmpfs()), "rootfs", "mount()"),
         (new().bind("/usr", "/usr"), "bind", "mount()"),
         (new().bind_ro("/usr", "/usr"), "bind_ro", "mount()"),
+        (root().bind(&long, "/a"), "bind", "4095"),
+        (new().mount().rootfs(Rootfs::dir(&long)), "rootfs", "4095"),
         (new().tmpfs("/tmp"), "tmpfs", "mount()"),
         (new().proc("/proc"), "proc", "mount()"),
         (new().sysfs("/sys"), "sysfs", "mount()"),
@@ -160,6 +163,7 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
 }
 
 fn contradictory_commands() -> Vec<(Command, &'static str, &'static str)> {
+    let long = format!("/{}", "x/".repeat(2048));
     let command = || Sandbox::new().command("true");
     let mapped = || {
         Sandbox::new()
@@ -183,6 +187,8 @@ fn contradictory_commands() -> Vec<(Command, &'static str, &'static str)> {
         (command().env("A", "\0"), "env", "NUL"),
         (command().env("PATH", "/a\0b"), "env", "NUL"),
         (command().current_dir("/a\0b"), "current_dir", "NUL"),
+        (command().current_dir(&long), "current_dir", "4095"),
+        (rooted().current_dir(&long), "current_dir", "4095"),
         (rooted().current_dir("relative"), "current_dir", "absolute"),
         (command().umask(0o1000), "umask", "777"),
         (command().uid(u32::MAX), "uid", "valid"),
@@ -423,5 +429,27 @@ fn a_plan_says_who_writes_the_maps() {
                 "{range}"
             );
         }
+    });
+}
+
+#[test]
+fn a_plan_names_descriptors_by_number_and_a_long_map_by_its_beginning() {
+    isolated(|| {
+        require!(root);
+        let map: IdMap = (0..150).map(|i| extent(2 * i, 1000 + 2 * i, 1)).collect();
+        let plan = Sandbox::new()
+            .user()
+            .user_map(map)
+            .command("true")
+            .descriptor(null(), 7)
+            .descriptor(null(), 19)
+            .compile()
+            .unwrap();
+        let text = plan.to_string();
+        assert!(text.contains(" stdio: standard streams, 7, 19 ["), "{text}");
+        let step = text.lines().find(|line| line.contains(". id map: uid"));
+        let expected = "uid 0 = 1000, 2 = 1002 and 148 more extents, written by the caller";
+        assert!(step.unwrap().contains(expected), "{text}");
+        assert_eq!(text.matches("298 = 1298").count(), 1, "{text}");
     });
 }

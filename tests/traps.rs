@@ -180,6 +180,20 @@ fn a_child_that_is_killed_is_no_failure_of_exec() {
     });
 }
 
+/// Signals are no longer blocked then, and one to the process group reaches the child too.
+#[test]
+fn who_presses_ctrl_c_during_a_spawn_is_told_so() {
+    isolated_as_both(|| {
+        require!(seccomp_notify);
+        let command = Sandbox::new().command("/bin/true");
+        let interrupt = |pid| signal(pid, Signal::INT);
+        let error = fails_held(libc::SYS_execve, &command, interrupt);
+        assert_eq!(error.kind(), ErrorKind::DiedBeforeExec, "{error:?}");
+        assert!(error.to_string().contains("signal 2"), "{error:?}");
+        assert!(error.hint().unwrap().contains("Ctrl-C"), "{error:?}");
+    });
+}
+
 #[test]
 fn a_child_that_is_killed_in_exec_is_not_taken_for_the_program() {
     isolated_as_both(|| {
@@ -402,7 +416,7 @@ fn a_frozen_cgroup_is_refused() {
         assert_same(&before, &Census::take());
         assert_eq!(
             (error.step(), error.kind()),
-            (Some(Step::Cgroup), ErrorKind::InvalidInput)
+            (Some(Step::Cgroup), ErrorKind::System)
         );
         assert!(error.hint().unwrap().contains("cgroup.freeze"), "{error:?}");
         cgroup.write("cgroup.freeze", "0");

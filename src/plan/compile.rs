@@ -3,7 +3,7 @@
 use super::features::Features;
 use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op, Terminal};
-use super::place::c_string;
+use super::place::{c_path, c_string};
 use super::program::Program;
 use super::stage::{Form, Stage};
 use super::{Cgroup, Compiled, Given, Method, Template, root};
@@ -413,7 +413,7 @@ impl Compiler<'_> {
             let object = [&maps.users, &maps.groups]
                 .into_iter()
                 .filter(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
-                .map(ToString::to_string)
+                .map(|map| map.summary().to_string())
                 .collect::<Vec<_>>()
                 .join("; ");
             self.push(Step::IdMap, object, Action::AwaitMaps);
@@ -709,8 +709,7 @@ impl Compiler<'_> {
                 ),
             ));
         }
-        let path = c_string(dir.as_os_str().as_bytes())
-            .map_err(|what| Error::invalid("current_dir", what))?;
+        let path = c_path(dir.as_os_str()).map_err(|what| Error::invalid("current_dir", what))?;
         self.push(
             Step::CurrentDir,
             dir.display().to_string(),
@@ -775,11 +774,11 @@ impl Compiler<'_> {
                 Action::DieWithParent,
             );
         }
-        self.push(
-            Step::Stdio,
-            "standard streams and further descriptors",
-            Action::Stdio,
-        );
+        let numbers = self.command.descriptors.iter();
+        let object = numbers.fold("standard streams".to_owned(), |text, (_, number)| {
+            format!("{text}, {number}")
+        });
+        self.push(Step::Stdio, object, Action::Stdio);
         if let Some(terminal) = terminal {
             self.push(
                 Step::Stdio,

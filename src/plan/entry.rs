@@ -1,7 +1,7 @@
 //! What is put into the root, one operation for each entry.
 
 use super::op::{Action, Bind, FileSystem, MAX_LOWERS, Op, Overlay, Source, Upper};
-use super::place::{Links, Place, c_string};
+use super::place::{Links, Place, c_path, c_string};
 use crate::error::{Error, Result, Step};
 use crate::mount::{Attributes, Tree};
 use crate::ns::{Kind, Namespaces};
@@ -473,7 +473,7 @@ fn bytes(setter: &'static str, path: &Path) -> Result<CString> {
 pub(super) fn source(setter: &'static str, path: &Path) -> Result<CString> {
     let path = std::path::absolute(path)
         .map_err(|error| Error::invalid(setter, format!("{}: {error}", path.display())))?;
-    bytes(setter, &path)
+    c_path(path.as_os_str()).map_err(|what| Error::invalid(setter, what))
 }
 
 /// What is known to be missing from a root that starts empty, so that the child need not look.

@@ -1,7 +1,7 @@
 //! Who writes the id maps of a new user namespace.
 
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::sandbox::idmap::{Extent, IdKind};
+use crate::sandbox::idmap::{Extent, IdKind, Unresolved};
 use crate::sandbox::{IdMap, Sandbox, Setgroups};
 use rustix::thread::CapabilitySet;
 use std::fmt;
@@ -101,9 +101,10 @@ impl Map {
             IdKind::User => ("user_map", caller.uid, CapabilitySet::SETUID),
             IdKind::Group => ("group_map", caller.gid, CapabilitySet::SETGID),
         };
-        let extents = map
-            .resolve(kind, own)
-            .map_err(|what| Error::invalid(setter, what))?;
+        let extents = map.resolve(kind, own).map_err(|why| match why {
+            Unresolved::Invalid(what) => Error::invalid(setter, what),
+            Unresolved::NoSubids { user } => no_subids(kind, setter, &user),
+        })?;
         // The kernel takes a map in one write, which must be shorter than a page.
         let (length, page) = (text_of(&extents).len(), rustix::param::page_size());
         if length >= page {
@@ -177,13 +178,35 @@ impl Map {
     }
 }
 
+/// How many extents a [`Summary`] shows.
+const SHOWN: usize = 2;
+
+/// A map as steps and errors name it: there may be hundreds of extents.
+pub(crate) struct Summary<'a>(&'a Map);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.print(f, SHOWN)
+    }
+}
+
 impl fmt::Display for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.print(f, usize::MAX)
+    }
+}
+
+impl Map {
+    pub(crate) fn summary(&self) -> Summary<'_> {
+        Summary(self)
+    }
+
+    fn print(&self, f: &mut fmt::Formatter<'_>, limit: usize) -> fmt::Result {
         f.write_str(match self.kind {
             IdKind::User => "uid",
             IdKind::Group => "gid",
         })?;
-        for (index, extent) in self.extents.iter().enumerate() {
+        for (index, extent) in self.extents.iter().take(limit).enumerate() {
             f.write_str(if index == 0 { " " } else { ", " })?;
             match extent {
                 Extent {
@@ -203,6 +226,9 @@ impl fmt::Display for Map {
                 )?,
             }
         }
+        if let Some(more @ 1..) = self.extents.len().checked_sub(limit) {
+            write!(f, " and {more} more extents")?;
+        }
         match &self.writer {
             Writer::Nobody => f.write_str(" unmapped"),
             Writer::Child => f.write_str(", written by the child"),
@@ -210,6 +236,21 @@ impl fmt::Display for Map {
             Writer::Helper(path) => write!(f, ", written by {}", path.display()),
         }
     }
+}
+
+fn no_subids(kind: IdKind, setter: &str, user: &str) -> Error {
+    let (path, option) = match kind {
+        IdKind::User => (kind.subid_file(), "--add-subuids"),
+        IdKind::Group => (kind.subid_file(), "--add-subgids"),
+    };
+    Error::other(
+        ErrorKind::PermissionDenied,
+        Step::Compile,
+        format!("{setter}: {path} allots no ids to {user}"),
+    )
+    .with_hint(Some(format!(
+        "allot a free range, as root does by usermod {option} 100000-165535 {user}, or by the line \"{user}:100000:65536\" in {path}; or map only the caller's own id: IdMap::root()"
+    )))
 }
 
 fn text_of(extents: &[Extent]) -> String {
@@ -301,5 +342,17 @@ mod tests {
             map.to_string(),
             "uid 0 = 1000, 1..65536 = 100000..165535, written by the caller"
         );
+        assert_eq!(map.summary().to_string(), map.to_string());
+    }
+
+    #[test]
+    fn names_a_long_map_by_its_beginning() {
+        let extents: Vec<_> = (0..300).map(|i| (2 * i, 1000 + 2 * i, 1)).collect();
+        let map = map(&extents);
+        assert_eq!(
+            map.summary().to_string(),
+            "uid 0 = 1000, 2 = 1002 and 298 more extents, written by the caller"
+        );
+        assert_eq!(map.to_string().matches('=').count(), 300);
     }
 }

@@ -146,6 +146,9 @@ impl Plan {
 
     /// Starts the program: returns when it has been executed, or with the step that failed.
     ///
+    /// It returns from within the kernel's exec, when the program can no longer fail to start: for a moment
+    /// `/proc/PID/cmdline` may still be empty, and `/proc/PID/comm` the caller's.
+    ///
     /// The calling thread is suspended, without interruption by signals, while the child sets itself
     /// up. Whatever fails, nothing stays behind.
     ///

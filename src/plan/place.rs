@@ -1,10 +1,12 @@
 //! Paths inside the new root, cut into the steps that the child takes.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::path::{Component, Path};
 
 /// The longest name in a directory.
 const NAME_MAX: usize = 255;
+/// The longest path, with the NUL byte behind it.
+const PATH_MAX: usize = 4096;
 
 /// A place below the new root.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl Place {
         } else {
             prefix
         };
-        if path.len() >= 4096 {
+        if path.len() >= PATH_MAX {
             return Err(format!("{shown} is longer than 4095 bytes"));
         }
         Ok(Self {
@@ -80,6 +82,15 @@ impl Place {
             fresh: false,
         })
     }
+}
+
+/// A path for the kernel, which takes at most 4095 bytes.
+pub(crate) fn c_path(path: &OsStr) -> Result<CString, String> {
+    if path.len() >= PATH_MAX {
+        let beginning: String = path.to_string_lossy().chars().take(40).collect();
+        return Err(format!("{beginning}... is longer than 4095 bytes"));
+    }
+    c_string(path.as_encoded_bytes())
 }
 
 /// A string for the kernel; refuses NUL bytes.

@@ -12,9 +12,11 @@ use std::time::Duration;
 
 /// The program to run in a [`Sandbox`], and how.
 ///
-/// Where a method has the name of one of [`std::process::Command`] it does the same, apart from one
-/// thing: every method takes the command by value and hands it back. The environment, the working
-/// directory and the ids of the caller are read when the command is [compiled](Command::compile).
+/// Where a method has the name of one of [`std::process::Command`] it does the same, apart from two
+/// things. Every method takes the command by value and hands it back. And the program starts with an
+/// empty signal mask and the default action for every signal, whatever the caller blocks or ignores;
+/// std hands on the mask, and what is ignored but for `SIGPIPE`. The environment and the ids of the caller
+/// are read when the command is [compiled](Command::compile).
 ///
 /// # Examples
 /// ```
@@ -166,7 +168,9 @@ impl Command {
         self
     }
 
-    /// The user id inside. Supplementary groups are dropped unless [`groups`](Self::groups) sets them.
+    /// The user id inside. Supplementary groups are dropped unless [`groups`](Self::groups) sets them, but
+    /// only where the child may: not in a new user namespace that denies setgroups(2), as it does unless
+    /// [`Setgroups::Allow`](super::Setgroups::Allow) is set. There the program keeps the caller's.
     #[doc(alias = "setresuid")]
     pub fn uid(mut self, id: u32) -> Self {
         self.uid = Some(id);

@@ -119,7 +119,7 @@ impl IdMap {
     }
 
     /// The extents, for a caller with the id `own`.
-    pub(crate) fn resolve(&self, kind: IdKind, own: u32) -> Result<Vec<Extent>, String> {
+    pub(crate) fn resolve(&self, kind: IdKind, own: u32) -> Result<Vec<Extent>, Unresolved> {
         let one = |inside| {
             vec![Extent {
                 inside,
@@ -137,6 +137,21 @@ impl IdMap {
         };
         check(&extents)?;
         Ok(extents)
+    }
+}
+
+/// Why a map has no extents.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unresolved {
+    /// It cannot be expressed to the kernel.
+    Invalid(String),
+    /// The system allots no subordinate ids to this user.
+    NoSubids { user: String },
+}
+
+impl From<String> for Unresolved {
+    fn from(what: String) -> Self {
+        Self::Invalid(what)
     }
 }
 
@@ -265,7 +280,7 @@ mod tests {
         }
     }
 
-    fn resolve(map: &IdMap) -> Result<Vec<Extent>, String> {
+    fn resolve(map: &IdMap) -> Result<Vec<Extent>, Unresolved> {
         map.resolve(IdKind::User, 1000)
     }
 
@@ -294,7 +309,8 @@ mod tests {
             ((0..341).map(|i| extent(i, i, 1)).collect(), "341 extents"),
         ] {
             let error = resolve(&map).expect_err("must be refused");
-            assert!(error.contains(word), "{error}");
+            let found = matches!(&error, Unresolved::Invalid(what) if what.contains(word));
+            assert!(found, "{error:?}");
         }
         let most: IdMap = (0..340).map(|i| extent(i * 2, i * 2, 2)).collect();
         assert!(resolve(&most).is_ok(), "adjacent extents do not overlap");

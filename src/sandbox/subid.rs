@@ -1,6 +1,6 @@
 //! The caller's allotment of subordinate ids: subuid(5), subgid(5).
 
-use super::idmap::{Extent, IdKind};
+use super::idmap::{Extent, IdKind, Unresolved};
 
 impl IdKind {
     /// The file of the map in `/proc/PID`.
@@ -20,15 +20,13 @@ impl IdKind {
 }
 
 /// 0 is the caller, from 1 on follow its subordinate ids.
-pub(crate) fn caller_map(kind: IdKind, own: u32) -> Result<Vec<Extent>, String> {
+pub(crate) fn caller_map(kind: IdKind, own: u32) -> Result<Vec<Extent>, Unresolved> {
     let path = kind.subid_file();
     let ranges = allotment(kind)?;
     if ranges.is_empty() {
         let uid = rustix::process::getuid().as_raw();
-        let name = user_name(uid).unwrap_or_else(|| uid.to_string());
-        return Err(format!(
-            "{path} allots no ids to {name}; a line such as \"{name}:100000:65536\" does"
-        ));
+        let user = user_name(uid).unwrap_or_else(|| uid.to_string());
+        return Err(Unresolved::NoSubids { user });
     }
     let mut extents = vec![Extent {
         inside: 0,
@@ -49,7 +47,8 @@ pub(crate) fn caller_map(kind: IdKind, own: u32) -> Result<Vec<Extent>, String> 
     Ok(extents)
 }
 
-/// The ranges of the real user, in the order of the file. Both files are keyed by the user.
+/// The ranges of the real user, in the order of the file, each once: it may stand there by name and by
+/// number. Both files are keyed by the user.
 pub(crate) fn allotment(kind: IdKind) -> Result<Vec<(u32, u32)>, String> {
     let path = kind.subid_file();
     let text = match std::fs::read_to_string(path) {
@@ -62,16 +61,20 @@ pub(crate) fn allotment(kind: IdKind) -> Result<Vec<(u32, u32)>, String> {
 }
 
 fn ranges_of(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
-    text.lines()
-        .filter_map(|line| {
-            let mut fields = line.trim().split(':');
-            let owner = fields.next()?;
-            let first = fields.next()?.parse().ok()?;
-            let count = fields.next()?.parse().ok()?;
-            let ours = Some(owner) == name || owner.parse() == Ok(uid);
-            (ours && count > 0).then_some((first, count))
-        })
-        .collect()
+    let mut ranges = Vec::new();
+    for range in text.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let first = fields.next()?.parse().ok()?;
+        let count = fields.next()?.parse().ok()?;
+        let ours = Some(owner) == name || owner.parse() == Ok(uid);
+        (ours && count > 0).then_some((first, count))
+    }) {
+        if !ranges.contains(&range) {
+            ranges.push(range);
+        }
+    }
+    ranges
 }
 
 /// The name of a user, from `/etc/passwd`.
@@ -101,6 +104,8 @@ mod tests {
         );
         assert_eq!(ranges_of(text, 1000, None), [(300_000, 10)]);
         assert_eq!(ranges_of(text, 5, Some("eve")), []);
+        let twice = "joe:100000:65536\n1000:100000:65536\n";
+        assert_eq!(ranges_of(twice, 1000, Some("joe")), [(100_000, 65_536)]);
     }
 
     #[test]

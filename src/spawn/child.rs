@@ -53,7 +53,7 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Placement {
     pub(crate) source: RawFd,
     pub(crate) target: RawFd,
-    /// Where the child has copied the source to, above all targets.
+    /// Where the child has copied the source to, away from all targets.
     copy: AtomicI32,
 }
 
@@ -352,21 +352,15 @@ fn die_with_parent(context: &Context<'_>, state: &mut State) -> Result<(), Fail>
     }
 }
 
-/// Puts descriptors in place. A source that stands where another one has to go is copied away first,
-/// to a number above all targets.
+/// Puts descriptors in place. A source that stands where another one has to go is copied away first.
 fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
     let placements = context.placements;
-    let above = placements
-        .iter()
-        .map(|placement| placement.target)
-        .fold(2, RawFd::max)
-        .saturating_add(1);
     for placement in placements {
         let in_the_way = placements
             .iter()
             .any(|other| other.target == placement.source && other.source != placement.source);
         let source = if in_the_way {
-            fd::dup_above(placement.source, above).named(Call::Fcntl)?
+            copy_away(placements, placement.source)?
         } else {
             placement.source
         };
@@ -381,6 +375,18 @@ fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
         }
     }
     Ok(())
+}
+
+/// A copy under a number that is no target. Not just above all targets, which may reach up to the limit.
+fn copy_away(placements: &[Placement], source: RawFd) -> Result<RawFd, Fail> {
+    let mut first = 3;
+    loop {
+        let copy = fd::dup_above(source, first).named(Call::Fcntl)?;
+        if placements.iter().all(|placement| placement.target != copy) {
+            return Ok(copy);
+        }
+        first = copy.saturating_add(1);
+    }
 }
 
 /// All of them: which ones the caller ignores at this moment would cost as many calls to find out.

@@ -20,7 +20,7 @@ pub(super) fn serve(maps: &Maps, record: &Record, limit: Duration) -> Result<()>
     };
     let deadline = Instant::now().checked_add(limit);
     let result = pid_in_procfs(pidfd)
-        .map_err(|error| Error::io(Step::IdMap, "the child in /proc", error))
+        .map_err(|(call, errno)| Error::system(Step::IdMap, "the child in /proc", call, errno))
         .and_then(|pid| {
             [&maps.users, &maps.groups]
                 .into_iter()
@@ -40,7 +40,7 @@ fn write(map: &Map, pid: u32, deadline: Option<Instant>) -> Result<()> {
 
 fn write_file(map: &Map, pid: u32) -> Result<()> {
     let path = format!("/proc/{pid}/{}", map.kind.map_file());
-    let failed = |syscall| move |errno| Error::system(Step::IdMap, map.to_string(), syscall, errno);
+    let failed = |syscall| move |errno| Error::system(Step::IdMap, map.summary(), syscall, errno);
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed("openat"))?;
     rustix::io::write(file, map.text().as_bytes())
@@ -67,7 +67,7 @@ fn run_helper(map: &Map, path: &Path, pid: u32, deadline: Option<Instant>) -> Re
         return Err(Error::other(
             ErrorKind::TimedOut,
             Step::IdMap,
-            format!("{map}: not done in time"),
+            format!("{}: not done in time", map.summary()),
         ));
     }
     let mut said = Vec::new();
@@ -86,7 +86,11 @@ fn run_helper(map: &Map, path: &Path, pid: u32, deadline: Option<Instant>) -> Re
     Err(Error::other(
         ErrorKind::PermissionDenied,
         Step::IdMap,
-        format!("{map}: {}", String::from_utf8_lossy(&said).trim()),
+        format!(
+            "{}: {}",
+            map.summary(),
+            String::from_utf8_lossy(&said).trim()
+        ),
     )
     .with_hint(Some(format!(
         "{} allows only ranges that {} allots to the caller; see subuid(5)",

@@ -119,7 +119,7 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
         .any(|line| line == b"frozen 1")
     {
         return Err(Error::other(
-            ErrorKind::InvalidInput,
+            ErrorKind::System,
             Step::Cgroup,
             format!("{} is frozen", cgroup.path.display()),
         )
@@ -353,13 +353,13 @@ fn parent_number(plan: &Compiled) -> Result<u32> {
     if !(plan.die_with_parent && plan.hides_parent()) {
         return Ok(std::process::id());
     }
-    let shown = rustix::fs::readlink(c"/proc/self", Vec::new())
-        .map_err(|errno| Error::system(Step::Prepare, "/proc/self", "readlink", errno))?;
+    let failed = |errno| {
+        Error::system(Step::Prepare, "the caller in /proc", "readlinkat", errno)
+            .with_hint(Some(diagnose::NOT_PROCFS.to_owned()))
+    };
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new()).map_err(failed)?;
     let number = shown.to_str().ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| {
-        let what = "/proc/self is not the caller's number";
-        Error::other(ErrorKind::Unsupported, Step::Prepare, what)
-    })
+    number.ok_or_else(|| failed(Errno::INVAL))
 }
 
 /// Clones, with a thread beside it that writes the maps if the child cannot.
@@ -489,6 +489,12 @@ fn judge(
     }
     kill(pid, pidfd.as_ref());
     let waited = reap(pid, pidfd.as_ref());
+    // A child that lives on beside the caller may have split when it was looked at already.
+    let late = record.sibling.load(Ordering::Acquire);
+    if late != sibling {
+        kill(late, None);
+        let _ = reap(late, None);
+    }
     maps?;
     Err(match start {
         Some(start) if record.progress() == Progress::Exec => start_error(plan, &start, waited),

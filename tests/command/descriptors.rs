@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ringfence::{Child, IdMap, Sandbox};
 use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::common::leaks::{Census, assert_same};
@@ -179,6 +180,32 @@ fn what_was_handed_over_is_let_go_with_the_plan() {
                 assert_eq!(text, expected);
             }
             drop(child);
+        }
+    });
+}
+
+/// Two descriptors change places, and one of the places is the last that there is.
+#[test]
+fn the_highest_number_can_be_swapped() {
+    isolated(|| {
+        let dir = TempDir::new().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        let current = Some(64);
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        let (low, high) = (at(dir.path(), "low", 50), at(dir.path(), "high", 63));
+        for engine in ENGINES {
+            let sandbox = Sandbox::new().engine(engine);
+            let child = Waiting::of(
+                sandbox
+                    .command("cat")
+                    .descriptor(Arc::clone(&low), 63)
+                    .descriptor(Arc::clone(&high), 50),
+            );
+            assert_eq!(
+                of(&child),
+                expected(&[(50, "high"), (63, "low")]),
+                "{engine:?}"
+            );
         }
     });
 }

@@ -86,7 +86,7 @@ fn a_frozen_cgroup_is_refused() {
                 Err(error) => error,
             };
             equal("step", error.step(), Some(Step::Cgroup))?;
-            equal("kind", error.kind(), ErrorKind::InvalidInput)
+            equal("kind", error.kind(), ErrorKind::System)
         });
         cgroup.write("cgroup.freeze", "0").unwrap();
         for_each(ENGINES, |&engine| {
