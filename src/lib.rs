@@ -9,7 +9,7 @@ mod diagnose;
 mod error;
 mod lifetime;
 pub mod mount;
-mod ns;
+pub mod ns;
 mod plan;
 mod process;
 mod sandbox;
@@ -19,7 +19,7 @@ mod sys;
 pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
-pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
+pub use ns::{AnyNamespace, Kind, Namespace, NamespaceId, NamespaceIds, NamespaceSet, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
