@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -130,26 +131,58 @@ fn on_own_thread(kind: Kind) -> Result<AnyNamespace> {
     };
     on_thread(Step::Namespace, &object, || {
         let _ = signal::set_mask(SigSet::MAX);
-        unshare_namespaces(Namespaces::from(kind).bits())
-            .map_err(|errno| failed("unshare")(errno).with_hint(hint(kind, errno)))?;
+        let unshare = || {
+            unshare_namespaces(Namespaces::from(kind).bits())
+                .map_err(|errno| failed("unshare")(errno).with_hint(hint(kind, errno)))?;
+            // The thread itself stays in its time namespace, and its children would be in the new one.
+            let link = match kind {
+                Kind::Time => "time_for_children",
+                _ => kind.proc_name(),
+            };
+            let path = format!("/proc/thread-self/ns/{link}");
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open"))?;
+            AnyNamespace::from_fd(fd, &path)
+        };
         match kind {
             Kind::Mount => {
+                let namespace = younger_than_current(unshare)?;
                 let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
                 rustix::mount::mount_change("/", private).map_err(failed("mount(MS_PRIVATE)"))?;
+                Ok(namespace)
             }
-            Kind::Net => bring_loopback_up().map_err(failed("ioctl(SIOCSIFFLAGS)"))?,
-            _ => {}
+            Kind::Net => {
+                let namespace = unshare()?;
+                bring_loopback_up().map_err(failed("ioctl(SIOCSIFFLAGS)"))?;
+                Ok(namespace)
+            }
+            _ => unshare(),
         }
-        // The thread itself stays in its time namespace, and its children would be in the new one.
-        let link = match kind {
-            Kind::Time => "time_for_children",
-            _ => kind.proc_name(),
-        };
-        let path = format!("/proc/thread-self/ns/{link}");
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open"))?;
-        AnyNamespace::from_fd(fd, &path)
     })
+}
+
+/// A mount namespace that can be pinned in the caller's, which takes only those with a higher number.
+/// Linux 6.18 numbers them for each processor apart: the one that the caller's is from gives a higher one.
+fn younger_than_current(unshare: impl Fn() -> Result<AnyNamespace>) -> Result<AnyNamespace> {
+    let current = AnyNamespace::current(Kind::Mount)?.unique_id();
+    let is_younger = |namespace: &AnyNamespace| namespace.unique_id() > current;
+    let mut namespace = unshare()?;
+    if is_younger(&namespace) || current.is_none() {
+        return Ok(namespace);
+    }
+    let processors = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
+    for processor in (0..CpuSet::MAX_CPU).filter(|processor| processors.is_set(*processor)) {
+        let mut only = CpuSet::new();
+        only.set(processor);
+        // For this thread, which ends soon.
+        if sched_setaffinity(None, &only).is_ok() {
+            namespace = unshare()?;
+            if is_younger(&namespace) {
+                break;
+            }
+        }
+    }
+    Ok(namespace)
 }
 
 fn bring_loopback_up() -> Result<(), Errno> {

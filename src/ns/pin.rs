@@ -66,8 +66,9 @@ impl AnyNamespace {
     /// to the caller's mount namespace, it ends with that, and shows elsewhere by propagation only.
     ///
     /// # Errors
-    /// `EEXIST` if there is something at the path. `EINVAL` for the caller's own mount namespace and those that are older
-    /// than it, which would keep each other alive. `EPERM` without the privilege. Nothing stays behind.
+    /// `EEXIST` if there is something at the path. `ELOOP`, or `EINVAL` by mount(2), for the caller's own mount namespace and
+    /// older ones, which would keep each other alive; Linux 6.18, which numbers namespaces for each processor
+    /// apart, can take a newer one for older, but none that [`create`](Namespace::create) has made. `EPERM` without the privilege. Nothing stays behind.
     ///
     /// # Privileges
     /// `CAP_SYS_ADMIN` in the user namespace that owns the caller's mount namespace.
@@ -135,7 +136,7 @@ fn hint(errno: Errno) -> Option<String> {
         Errno::PERM => Some(
             "mounting needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace".into(),
         ),
-        Errno::INVAL => Some(
+        Errno::LOOP | Errno::INVAL => Some(
             "a mount namespace can only be pinned in one that is older: not in itself, and not in a newer one"
                 .into(),
         ),

@@ -26,7 +26,8 @@ impl<K: Enterable> Namespace<K> {
     ///
     /// # Privileges
     /// `CAP_SYS_ADMIN` in the user namespace that owns this one and in the caller's own; for a mount namespace
-    /// `CAP_SYS_CHROOT` in the caller's own as well.
+    /// `CAP_SYS_CHROOT` in the caller's own as well. None for the namespace that the caller is in, but for a
+    /// mount namespace.
     ///
     /// # Examples
     /// ```no_run
@@ -114,14 +115,23 @@ fn enter(namespace: &AnyNamespace) -> Result<()> {
         unshare_fs()
             .map_err(|errno| Error::system(Step::Enter, namespace, "unshare(CLONE_FS)", errno))?;
     }
-    move_into_link_name_space(namespace.as_fd(), Some(kind)).map_err(|errno| {
-        let error = Error::system(Step::Enter, namespace, "setns", errno);
-        error.with_hint((errno == Errno::PERM).then(|| {
-            "needs CAP_SYS_ADMIN in the user namespace that owns it and in the caller's own, for a mount namespace also CAP_SYS_CHROOT"
-                .into()
-        }))
-    })
+    match move_into_link_name_space(namespace.as_fd(), Some(kind)) {
+        Ok(()) => Ok(()),
+        // Where one is already one needs no privilege, but for the root of a mount namespace.
+        Err(Errno::PERM)
+            if namespace.kind() != Kind::Mount && namespace.is_current().is_ok_and(|is| is) =>
+        {
+            Ok(())
+        }
+        Err(errno) => {
+            let error = Error::system(Step::Enter, namespace, "setns", errno);
+            let hint = (errno == Errno::PERM).then(|| HINT.to_owned());
+            Err(error.with_hint(hint))
+        }
+    }
 }
+
+const HINT: &str = "needs CAP_SYS_ADMIN in the user namespace that owns it and in the caller's own, for a mount namespace also CAP_SYS_CHROOT";
 
 /// Runs this on a thread of its own and waits for it; a panic there goes on here.
 pub(super) fn on_thread<T: Send>(
