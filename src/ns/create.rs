@@ -1,7 +1,7 @@
 //! New namespaces, and no process left behind.
 
 use super::run_in::on_thread;
-use super::{AnyNamespace, Kind, Namespace, NamespaceKind, NamespaceSet, Namespaces};
+use super::{AnyNamespace, Kind, Namespace, NamespaceKind, NamespaceSet, Namespaces, of_process};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sandbox::{IdMap, Sandbox, Stdio};
 use crate::sys::net::loopback_up;
@@ -78,7 +78,8 @@ impl NamespaceSet {
     /// which it stays: see [`Namespace::create`].
     ///
     /// # Errors
-    /// Those of [`Plan::spawn`](crate::Plan::spawn).
+    /// Those of [`Plan::spawn`](crate::Plan::spawn); `EACCES` without privilege where the second stage cannot be executed as
+    /// a program of its own (see [`Sandbox::init`]).
     ///
     /// # Examples
     /// ```
@@ -108,7 +109,15 @@ impl NamespaceSet {
         let mut set = Self::default();
         let mut of_pid = None;
         for kind in sandbox.namespaces.kinds() {
-            let namespace = AnyNamespace::of_pidfd(kind, &child)?;
+            let opened = match kind {
+                // Held as a copy of the caller, it has not executed anything, which would let it in.
+                Kind::Time => of_process::time_for_children(child.as_fd()),
+                kind => AnyNamespace::of_pidfd(kind, &child),
+            };
+            let namespace = opened.map_err(|error| {
+                let hidden = error.kind() == ErrorKind::PermissionDenied;
+                error.with_hint(hidden.then(|| HIDDEN.to_owned()))
+            })?;
             if kind == Kind::Pid {
                 of_pid = Some(namespace);
             } else {
@@ -122,6 +131,8 @@ impl NamespaceSet {
         Ok(set)
     }
 }
+
+const HIDDEN: &str = "where no program in a memfd can be executed (vm.memfd_noexec, a filter), a copy of the caller makes the namespaces, and only a caller with CAP_SYS_PTRACE may look into that";
 
 fn on_own_thread(kind: Kind) -> Result<AnyNamespace> {
     let object = format!("a new {kind} namespace");

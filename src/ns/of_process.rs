@@ -67,21 +67,32 @@ pub(super) fn of_thread(kind: Kind, tid: u32) -> Result<AnyNamespace> {
 }
 
 pub(super) fn of_pidfd(kind: Kind, pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
-    let object = format!("{kind} of pidfd {}", pidfd.as_raw_fd());
+    link_of_pidfd(kind.proc_name(), request(kind), pidfd)
+}
+
+/// The time namespace that a process will be in once it executes a program, or that its children are in.
+pub(super) fn time_for_children(pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
+    const PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE: u8 = 8;
+    let request = PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE;
+    link_of_pidfd("time_for_children", request, pidfd)
+}
+
+fn link_of_pidfd(link: &str, request: u8, pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
+    let object = format!("{link} of pidfd {}", pidfd.as_raw_fd());
     // Also keeps the ioctl from files that are no pidfd.
     look(pidfd).map_err(|errno| failed(&object, "pidfd_send_signal", errno))?;
-    match nsfs::of_pidfd(pidfd, request(kind)) {
+    match nsfs::of_pidfd(pidfd, request) {
         Ok(fd) => AnyNamespace::from_fd(fd, &object),
         Err(Errno::SRCH) => Err(failed(&object, "ioctl", Errno::SRCH)),
         // An older kernel or a filter; and if there is no privilege, open says so again.
-        Err(_) => by_proc(kind, pidfd, &object),
+        Err(_) => by_proc(link, pidfd, &object),
     }
 }
 
-fn by_proc(kind: Kind, pidfd: BorrowedFd<'_>, object: &str) -> Result<AnyNamespace> {
+fn by_proc(link: &str, pidfd: BorrowedFd<'_>, object: &str) -> Result<AnyNamespace> {
     let pid = pid_in_proc(pidfd)
         .map_err(|errno| failed(object, "read(/proc/thread-self/fdinfo)", errno))?;
-    let opened = open(&format!("/proc/{pid}/ns/{kind}"));
+    let opened = open(&format!("/proc/{pid}/ns/{link}"));
     // Unless the process is still there, the number may have been another's.
     look(pidfd).map_err(|errno| failed(object, "pidfd_send_signal", errno))?;
     let fd = opened.map_err(|errno| failed(object, "open", errno))?;
@@ -89,7 +100,7 @@ fn by_proc(kind: Kind, pidfd: BorrowedFd<'_>, object: &str) -> Result<AnyNamespa
 }
 
 /// The number of a pidfd's process in the pid namespace that `/proc` shows.
-pub(super) fn pid_in_proc(pidfd: BorrowedFd<'_>) -> Result<u32, Errno> {
+fn pid_in_proc(pidfd: BorrowedFd<'_>) -> Result<u32, Errno> {
     let path = format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd());
     let text = std::fs::read_to_string(path)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -105,7 +116,7 @@ pub(super) fn pid_in_proc(pidfd: BorrowedFd<'_>) -> Result<u32, Errno> {
 }
 
 /// Whether the process has not been reaped; it need not be one that the caller may signal.
-pub(super) fn look(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+fn look(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
     match pidfd_signal(pidfd, 0) {
         Err(Errno::PERM) => Ok(()),
         other => other,

@@ -63,7 +63,8 @@ impl AnyNamespace {
     /// yet. [`open`](Self::open) finds it again.
     ///
     /// An empty file is made, with `O_EXCL`, and the namespace is mounted on that very file. As the mount belongs
-    /// to the caller's mount namespace, it ends with that, and shows elsewhere by propagation only.
+    /// to the caller's mount namespace, it ends with that, and shows elsewhere by propagation only. A pid
+    /// namespace whose first process has ended is kept, but takes no new processes.
     ///
     /// # Errors
     /// `EEXIST` if there is something at the path. `ELOOP`, or `EINVAL` by mount(2), for the caller's own mount namespace and

@@ -9,9 +9,11 @@ use ringfence::{AnyNamespace, ErrorKind, Extent, IdMap, Kind, NamespaceSet, Sand
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
 
+use crate::support::is_privileged;
+
 use super::{census, create, kinds, link, with_capabilities};
 use crate::common::leaks::assert_same;
-use crate::common::{in_forked_child, isolated_as_both, isolated_as_user, probe, require};
+use crate::common::{in_forked_child, isolated_as_both, isolated_as_user, probe, require, seccomp};
 
 #[test]
 fn every_kind_without_a_trace() {
@@ -153,5 +155,48 @@ fn the_loopback_of_a_network_namespace_is_up() {
         let net = Namespace::<Net>::create().unwrap();
         let listener = net.run_in(|| TcpListener::bind("127.0.0.1:80")).unwrap();
         listener.unwrap();
+    });
+}
+
+#[test]
+fn the_other_form_of_the_second_stage_makes_the_same() {
+    isolated_as_both(|| {
+        require!(userns);
+        // As on a system with vm.memfd_noexec.
+        seccomp::deny(&[(libc::SYS_execveat, libc::EPERM)]).unwrap();
+        let sandbox = Sandbox::new().all().user_map(IdMap::root());
+        let first = NamespaceSet::create(&sandbox);
+        if !is_privileged() {
+            // Nobody without privilege may look into a copy of the caller.
+            let error = first.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+            assert!(error.hint().unwrap().contains("vm.memfd_noexec"));
+            let before = census();
+            assert!(NamespaceSet::create(&sandbox).is_err());
+            return assert_same(&before, &census());
+        }
+        drop(first.unwrap());
+        let before = census();
+        let set = NamespaceSet::create(&sandbox).unwrap();
+        for kind in kinds() {
+            assert_ne!(set.get(kind).unwrap().to_string(), link("self", kind));
+        }
+        let user = Namespace::<User>::create().unwrap();
+        assert_eq!(user.parent().unwrap(), Some(Namespace::current().unwrap()));
+        drop((set, user));
+        assert_same(&before, &census());
+    });
+}
+
+#[test]
+fn what_fails_leaves_nothing() {
+    with_capabilities!({
+        let before = census();
+        let sandbox = Sandbox::new().mount().bind("/nonexistent", "/mnt");
+        assert!(NamespaceSet::create(&sandbox).is_err());
+        let sandbox = Sandbox::new().hostname("needs a uts namespace");
+        let error = NamespaceSet::create(&sandbox).unwrap_err();
+        assert_eq!(error.setter(), Some("hostname"));
+        assert_same(&before, &census());
     });
 }
