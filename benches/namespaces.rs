@@ -1,6 +1,7 @@
 //! What handles cost, each beside the bare calls: to make and close one of each kind, to open, to enter.
 //!
-//! Needs root. A user or pid namespace is made by a process, the others by a thread.
+//! Needs root. A user or pid namespace is made by a process, the others by a thread. The floor of `net` leaves the
+//! loopback interface down, which the crate brings up.
 
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(

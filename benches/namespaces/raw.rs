@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
@@ -28,6 +29,10 @@ fn on_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 pub(crate) fn create(flag: UnshareFlags, link: &str) -> OwnedFd {
     on_thread(|| {
         unshare(flag);
+        if flag == UnshareFlags::NEWNS {
+            let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", private).expect("privilege");
+        }
         open(&format!("/proc/thread-self/ns/{link}"))
     })
 }

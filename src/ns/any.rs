@@ -88,7 +88,15 @@ impl AnyNamespace {
             ));
         }
         let kind = kind_of(fd.as_fd()).map_err(failed("ioctl(NS_GET_NSTYPE)"))?;
-        let id = NamespaceId::of_fd(fd.as_fd(), kind).map_err(failed("fstat"))?;
+        Self::of_kind(fd, kind)
+    }
+
+    /// A descriptor that the kernel gave as a namespace of this kind.
+    pub(super) fn of_kind(fd: OwnedFd, kind: Kind) -> Result<Self> {
+        let id = NamespaceId::of_fd(fd.as_fd(), kind).map_err(|errno| {
+            let object = format!("descriptor {}", fd.as_raw_fd());
+            Error::system(Step::Namespace, object, "fstat", errno)
+        })?;
         Ok(Self {
             fd,
             id,

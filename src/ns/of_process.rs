@@ -37,7 +37,7 @@ pub(super) fn current(kind: Kind) -> Result<AnyNamespace> {
 }
 
 pub(super) fn of_pid(kind: Kind, pid: u32) -> Result<AnyNamespace> {
-    of_pidfd(kind, open_process(pid)?.as_fd())
+    Link::of(kind).of_pidfd(open_process(pid)?.as_fd())
 }
 
 /// A pidfd of the process with this id.
@@ -52,9 +52,9 @@ pub(super) fn of_thread(kind: Kind, tid: u32) -> Result<AnyNamespace> {
     let object = format!("{kind} of thread {tid}");
     let number = number(tid).map_err(|errno| failed(&object, "pidfd_open", errno))?;
     if let Ok(thread) = pidfd_open(number, PIDFD_THREAD)
-        && let Ok(fd) = nsfs::of_pidfd(thread.as_fd(), request(kind))
+        && let Ok(fd) = nsfs::of_pidfd(thread.as_fd(), Link::of(kind).request)
     {
-        return AnyNamespace::from_fd(fd, &object);
+        return AnyNamespace::of_kind(fd, kind);
     }
     // Relative to this directory everything is of the one thread, even if its id is used again.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -67,36 +67,73 @@ pub(super) fn of_thread(kind: Kind, tid: u32) -> Result<AnyNamespace> {
 }
 
 pub(super) fn of_pidfd(kind: Kind, pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
-    link_of_pidfd(kind.proc_name(), request(kind), pidfd)
+    let link = Link::of(kind);
+    // Keeps the ioctl from files that are no pidfd.
+    look(pidfd).map_err(|errno| failed(link.object(pidfd), "pidfd_send_signal", errno))?;
+    link.of_pidfd(pidfd)
 }
 
-/// The time namespace that a process will be in once it executes a program, or that its children are in.
+/// The time namespace that a child of the caller will be in once it executes a program.
 pub(super) fn time_for_children(pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
-    const PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE: u8 = 8;
-    let request = PIDFD_GET_TIME_FOR_CHILDREN_NAMESPACE;
-    link_of_pidfd("time_for_children", request, pidfd)
+    let link = Link {
+        kind: Kind::Time,
+        name: "time_for_children",
+        request: 8,
+    };
+    link.of_pidfd(pidfd)
 }
 
-fn link_of_pidfd(link: &str, request: u8, pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
-    let object = format!("{link} of pidfd {}", pidfd.as_raw_fd());
-    // Also keeps the ioctl from files that are no pidfd.
-    look(pidfd).map_err(|errno| failed(&object, "pidfd_send_signal", errno))?;
-    match nsfs::of_pidfd(pidfd, request) {
-        Ok(fd) => AnyNamespace::from_fd(fd, &object),
-        Err(Errno::SRCH) => Err(failed(&object, "ioctl", Errno::SRCH)),
-        // An older kernel or a filter; and if there is no privilege, open says so again.
-        Err(_) => by_proc(link, pidfd, &object),
+/// One of the links in `/proc/PID/ns`.
+struct Link {
+    kind: Kind,
+    name: &'static str,
+    /// The number of its `PIDFD_GET_*_NAMESPACE`.
+    request: u8,
+}
+
+impl Link {
+    fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            name: kind.proc_name(),
+            request: match kind {
+                Kind::Cgroup => 1,
+                Kind::Ipc => 2,
+                Kind::Mount => 3,
+                Kind::Net => 4,
+                Kind::Pid => 5,
+                Kind::Time => 7,
+                Kind::User => 9,
+                Kind::Uts => 10,
+            },
+        }
     }
-}
 
-fn by_proc(link: &str, pidfd: BorrowedFd<'_>, object: &str) -> Result<AnyNamespace> {
-    let pid = pid_in_proc(pidfd)
-        .map_err(|errno| failed(object, "read(/proc/thread-self/fdinfo)", errno))?;
-    let opened = open(&format!("/proc/{pid}/ns/{link}"));
-    // Unless the process is still there, the number may have been another's.
-    look(pidfd).map_err(|errno| failed(object, "pidfd_send_signal", errno))?;
-    let fd = opened.map_err(|errno| failed(object, "open", errno))?;
-    AnyNamespace::from_fd(fd, &object)
+    fn object(&self, pidfd: BorrowedFd<'_>) -> String {
+        format!("{} of pidfd {}", self.name, pidfd.as_raw_fd())
+    }
+
+    fn of_pidfd(&self, pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
+        match nsfs::of_pidfd(pidfd, self.request) {
+            Ok(fd) => AnyNamespace::of_kind(fd, self.kind),
+            Err(Errno::SRCH) => Err(failed(self.object(pidfd), "ioctl", Errno::SRCH)),
+            // An older kernel or a filter; and if there is no privilege, open says so again.
+            Err(_) => self.by_proc(pidfd),
+        }
+    }
+
+    fn by_proc(&self, pidfd: BorrowedFd<'_>) -> Result<AnyNamespace> {
+        let object = self.object(pidfd);
+        let failed = |call| {
+            let object = &object;
+            move |errno| failed(object, call, errno)
+        };
+        let pid = pid_in_proc(pidfd).map_err(failed("read(/proc/thread-self/fdinfo)"))?;
+        let opened = open(&format!("/proc/{pid}/ns/{}", self.name));
+        // Unless the process is still there, the number may have been another's.
+        look(pidfd).map_err(failed("pidfd_send_signal"))?;
+        AnyNamespace::from_fd(opened.map_err(failed("open"))?, &object)
+    }
 }
 
 /// The number of a pidfd's process in the pid namespace that `/proc` shows.
@@ -152,18 +189,4 @@ fn failed(object: impl fmt::Display, syscall: &'static str, errno: Errno) -> Err
         Errno::SRCH => Some("the process has ended".into()),
         _ => None,
     })
-}
-
-/// The numbers of `PIDFD_GET_*_NAMESPACE`.
-fn request(kind: Kind) -> u8 {
-    match kind {
-        Kind::Cgroup => 1,
-        Kind::Ipc => 2,
-        Kind::Mount => 3,
-        Kind::Net => 4,
-        Kind::Pid => 5,
-        Kind::Time => 7,
-        Kind::User => 9,
-        Kind::Uts => 10,
-    }
 }
