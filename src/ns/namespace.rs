@@ -71,7 +71,7 @@ impl<K: NamespaceKind> Namespace<K> {
     ///
     /// # Errors
     /// `ESRCH` if there is no such process, or none any more; `EACCES` or `EPERM` without the privilege; `ENOENT`
-    /// if the kernel does not have this kind, or for a zombie.
+    /// if the kernel does not have this kind. A zombie has none: `ESRCH` or `ENOENT`.
     ///
     /// # Privileges
     /// Those of `PTRACE_MODE_READ_FSCREDS` on the process.

@@ -51,16 +51,22 @@ fn every_kind_without_a_trace() {
 fn the_process_of_a_pid_namespace_lives_as_long_as_its_handles() {
     with_capabilities!({
         let pid = Namespace::<Pid>::create().unwrap();
-        let own = rustix::process::getpid().as_raw_pid();
-        let [first] = probe::children(own).try_into().unwrap();
-        assert_eq!(link(first.pid, Kind::Pid), pid.to_string());
-        assert_eq!(pid.pid_outside(1).unwrap(), Some(first.pid.cast_unsigned()));
-        assert_eq!(pid.pid_inside(first.pid.cast_unsigned()).unwrap(), Some(1));
+        let children = || {
+            let own = rustix::process::getpid().as_raw_pid();
+            let ids = probe::children(own)
+                .into_iter()
+                .map(|child| child.pid.cast_unsigned());
+            ids.collect::<Vec<_>>()
+        };
+        let [first] = children().try_into().unwrap();
+        assert_eq!(link(first, Kind::Pid), pid.to_string());
+        assert_eq!(pid.pid_outside(1).unwrap(), Some(first));
+        assert_eq!(pid.pid_inside(first).unwrap(), Some(1));
         let clone = AnyNamespace::from(pid.try_clone().unwrap());
         drop(pid);
-        assert_eq!(probe::children(own), [first]);
+        assert_eq!(children(), [first]);
         drop(clone);
-        assert_eq!(probe::children(own), []);
+        assert_eq!(children(), []);
     });
 }
 
