@@ -6,6 +6,7 @@ use crate::plan::Compiled;
 use crate::spawn::{Control, Start};
 use crate::sys::process::{Target, wait};
 use crate::sys::stage::message;
+use crate::terminal::Pty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, pidfd_send_signal};
@@ -22,6 +23,7 @@ pub(crate) struct Pipes {
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) pty: Option<Pty>,
 }
 
 /// A program that was started by [`Plan::spawn`](crate::Plan::spawn).
@@ -52,6 +54,8 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The program's standard error, if it was [piped](crate::Stdio::piped).
     pub stderr: Option<ChildStderr>,
+    /// The other end of the program's terminal, if a stream is [one](crate::Stdio::pty).
+    pub pty: Option<Pty>,
     pid: u32,
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
@@ -113,6 +117,7 @@ impl Child {
             stdin: pipes.stdin,
             stdout: pipes.stdout,
             stderr: pipes.stderr,
+            pty: pipes.pty,
             pid,
             pidfd,
             status: None,
@@ -120,6 +125,18 @@ impl Child {
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
+        }
+    }
+
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.as_ref().filter(|control| control.reaps())
+    }
+
+    /// The program has been stopped since this was asked last, and still is.
+    pub(crate) fn has_stopped(&self) -> bool {
+        match self.control() {
+            Some(control) => control.has_stopped(),
+            None => crate::sys::process::has_stopped(self.pidfd.as_fd()),
         }
     }
 
@@ -145,7 +162,8 @@ impl Child {
                 error,
             )
         };
-        let ids = NamespaceIds::of_pid(self.pid).map_err(failed)?;
+        let pid = pid_in_procfs(self.as_raw_fd()).map_err(failed)?;
+        let ids = NamespaceIds::of_pid(pid).map_err(failed)?;
         // Read by number: the answer holds if the process was there until now.
         if self.status.is_some() || pidfd_send_signal_0(&self.pidfd).is_err() {
             return Err(failed(Errno::SRCH.into()));
@@ -336,12 +354,24 @@ impl Child {
     }
 }
 
+/// The number by which `/proc` shows the process of a pidfd, which the calling thread has under this number.
+/// Not that of the caller's pid namespace, where the procfs is another one's.
+pub(crate) fn pid_in_procfs(pidfd: RawFd) -> std::io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{pidfd}"))?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        // 0 is a process that does not exist there; -1, which is no u32, one that has been reaped.
+        .filter(|&pid| pid > 0)
+        .ok_or_else(|| Errno::SRCH.into())
+}
+
 fn pidfd_send_signal_0(pidfd: &OwnedFd) -> Result<(), Errno> {
     crate::sys::process::pidfd_signal(pidfd.as_fd(), 0)
 }
 
-/// Waits until a descriptor is readable, or until the deadline; without one, for ever.
-fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), Errno> {
+/// Waits until a descriptor is readable, which is what it returns, or until the deadline; without one, for
+/// ever.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, Errno> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let left = left.map(|left| Timespec {
@@ -349,7 +379,7 @@ fn wait_readable(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<(), Er
             tv_nsec: left.subsec_nanos().into(),
         });
         match poll(&mut [PollFd::new(&fd, PollFlags::IN)], left.as_ref()) {
-            Ok(_) => return Ok(()),
+            Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -10,11 +10,14 @@ mod common;
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ringfence::{Engine, ErrorKind, Extent, IdMap, Sandbox, Setgroups, Step};
 use rustix::mount::mount_bind;
 use rustix::process::{getegid, geteuid, getgroups};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use tempfile::TempDir;
 
 use common::leaks::{Census, assert_same};
@@ -435,5 +438,49 @@ fn setgroups_is_denied_inside() {
         assert_eq!(text_of(format!("/proc/{}/setgroups", child.id())), "deny\n");
         let error = sandbox.command("true").groups([0]).compile().unwrap_err();
         assert_eq!(error.setter(), Some("groups"));
+    });
+}
+
+#[test]
+fn a_caller_that_ignores_the_end_of_children_gets_its_subordinate_ids() {
+    isolated_as_user_with_subids(|| {
+        require!(userns, subuid, program("newuidmap"));
+        support::signal::ignore(libc::SIGCHLD);
+        let sandbox = Sandbox::new().user().user_map(IdMap::subids());
+        let child = Waiting::start(&sandbox);
+        assert_eq!(map_of(child.id(), "uid_map").len(), 2);
+        assert_eq!(map_of(child.id(), "gid_map").len(), 2);
+        std::mem::forget(child);
+    });
+}
+
+/// Whoever set a limit to the set-up does not wait for another program beyond it.
+#[test]
+fn a_helper_that_hangs_is_ended() {
+    isolated(|| {
+        require!(root, program("newuidmap"));
+        let dir = TempDir::new().unwrap();
+        let helper = dir.path().join("newuidmap");
+        // Sleeps for as many seconds as all its arguments together.
+        fs::copy("/bin/sleep", &helper).unwrap();
+        fs::set_permissions(&helper, fs::Permissions::from_mode(0o4755)).unwrap();
+        mount_bind(&helper, "/usr/bin/newuidmap").unwrap();
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::SETUID);
+        set_capabilities(None, sets).unwrap();
+        for engine in [Engine::Auto, Engine::Fork] {
+            let begun = Instant::now();
+            let error = Sandbox::new()
+                .engine(engine)
+                .user()
+                .user_map(IdMap::range(0, 100_000, 10))
+                .command("true")
+                .setup_timeout(Duration::from_millis(200))
+                .spawn()
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+            assert_eq!(error.step(), Some(Step::IdMap), "{error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(5));
+        }
     });
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails fails the test")]
 
 mod common;
+mod support;
 
 use common::isolated;
 use common::leaks::{Census, assert_same};
@@ -10,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 
 /// More than enough for new pipes to have high numbers.
 const MANY: u64 = 3000;
@@ -113,5 +115,58 @@ fn failures_come_through() {
         let before = Census::take();
         fail();
         assert_same(&before, &Census::take());
+    });
+}
+
+#[test]
+fn a_program_bound_to_its_parent_outlives_the_thread_that_made_it() {
+    isolated(|| {
+        let Some(_held) = many() else { return };
+        let output = Sandbox::new()
+            .command("sh")
+            .args(["-c", "sleep 0.2; echo alive"])
+            .die_with_parent()
+            .output()
+            .unwrap();
+        assert_eq!(output.status.signal(), None);
+        assert_eq!(output.stdout, b"alive\n");
+    });
+}
+
+#[test]
+fn a_caller_that_ignores_the_end_of_children_still_starts_programs() {
+    isolated(|| {
+        let Some(_held) = many() else { return };
+        support::signal::ignore(libc::SIGCHLD);
+        for _ in 0..20 {
+            let mut child = Sandbox::new()
+                .command("true")
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let error = child.wait().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ECHILD));
+        }
+    });
+}
+
+#[test]
+fn maps_are_written_from_the_table_that_the_child_was_made_in() {
+    isolated(|| {
+        common::require!(root);
+        let Some(_held) = many() else { return };
+        for engine in support::ENGINES {
+            let output = Sandbox::new()
+                .engine(engine)
+                .user()
+                .user_map(ringfence::IdMap::range(0, 1000, 5))
+                .command("cat")
+                .arg("/proc/self/uid_map")
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let words: Vec<_> = text.split_whitespace().collect();
+            assert_eq!(words, ["0", "1000", "5"], "{engine:?}");
+        }
     });
 }

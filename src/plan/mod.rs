@@ -15,6 +15,7 @@ use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
+use crate::sandbox::WindowSize;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::spawn::Reserve;
 use maps::Maps;
@@ -47,6 +48,15 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) compiled: Arc<Compiled>,
+    pub(crate) given: Arc<Given>,
+}
+
+/// The caller's descriptors that the program gets. Not part of what a [`Child`] holds on to: somebody may
+/// wait for the end of a pipe that was given away.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) stdio: [Stream; 3],
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
 }
 
 #[derive(Debug)]
@@ -61,11 +71,9 @@ pub(crate) struct Compiled {
     pub(crate) template: Option<Template>,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) born_in_cgroup: bool,
-    pub(crate) stdio: [Stream; 3],
     pub(crate) null: Option<OwnedFd>,
     /// Low numbers for the child's ends of pipes.
     pub(crate) reserve: Option<Reserve>,
-    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
     /// The child, without privilege, writes to its files in /proc: the shared memory must be dumpable.
     pub(crate) needs_dumpable: bool,
     /// The child takes on other ids: the shared memory stops being dumpable.
@@ -75,9 +83,20 @@ pub(crate) struct Compiled {
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    pub(crate) window_size: WindowSize,
+    /// The program is in another process group than the caller.
+    pub(crate) apart: bool,
 }
 
 impl Compiled {
+    /// The socket number of a terminal that the child opens.
+    pub(crate) fn terminal_socket(&self) -> Option<RawFd> {
+        self.ops.iter().find_map(|op| match &op.action {
+            op::Action::Terminal(terminal) => Some(terminal.socket),
+            _ => None,
+        })
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage
@@ -117,8 +136,9 @@ impl Compiled {
 impl Plan {
     /// Compiles a command with these defaults for the standard streams.
     pub(crate) fn compile(command: &Command, input: &Stdio, output: &Stdio) -> Result<Self> {
-        compile::compile(command, input, output).map(|compiled| Self {
+        compile::compile(command, input, output).map(|(compiled, given)| Self {
             compiled: Arc::new(compiled),
+            given: Arc::new(given),
         })
     }
 
@@ -136,7 +156,7 @@ impl Plan {
     /// Linux 5.10; the child is made by clone3(2) with `CLONE_VM | CLONE_VFORK`, by clone(2) where it is
     /// missing.
     pub fn spawn(&self) -> Result<Child> {
-        crate::spawn::spawn(&self.compiled)
+        crate::spawn::spawn(self)
     }
 
     /// The namespaces that are new for the program.
@@ -173,6 +193,10 @@ impl fmt::Display for Compiled {
             write!(f, ", into the cgroup {}", cgroup.path.display())?;
         }
         writeln!(f, " [{call}]")?;
+        let classic = self
+            .ops
+            .iter()
+            .any(|op| matches!(op.action, op::Action::Stage { classic: true }));
         for (index, op) in self.ops.iter().enumerate() {
             writeln!(
                 f,
@@ -180,7 +204,7 @@ impl fmt::Display for Compiled {
                 index + 2,
                 op.step,
                 op.object,
-                op.action.calls()
+                op.action.calls_of(classic)
             )?;
         }
         let argv: Vec<_> = self

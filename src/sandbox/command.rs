@@ -1,4 +1,4 @@
-use super::{Sandbox, Stdio};
+use super::{Sandbox, Stdio, WindowSize};
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::process::Child;
@@ -51,6 +51,7 @@ pub struct Command {
     pub(crate) die_with_parent: bool,
     pub(crate) setup_timeout: Duration,
     pub(crate) gate: bool,
+    pub(crate) window_size: WindowSize,
 }
 
 /// How long the set-up of a child may take before it is given up.
@@ -79,6 +80,7 @@ impl Command {
             die_with_parent: false,
             setup_timeout: SETUP_TIMEOUT,
             gate: false,
+            window_size: WindowSize::default(),
         }
     }
 
@@ -230,6 +232,12 @@ impl Command {
     /// the caller ends meanwhile, or drops the [`Child`](crate::Child), that process ends as well.
     pub fn gate(mut self) -> Self {
         self.gate = true;
+        self
+    }
+
+    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set.
+    pub fn window_size(mut self, size: WindowSize) -> Self {
+        self.window_size = size;
         self
     }
 

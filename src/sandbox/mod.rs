@@ -16,7 +16,7 @@ pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
-pub use stdio::Stdio;
+pub use stdio::{Stdio, WindowSize};
 pub use time::TimeOffset;
 
 use crate::mount::Propagation;

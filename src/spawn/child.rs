@@ -13,7 +13,7 @@
 )]
 
 use super::record::{Call, Fail, Named, Note, Record};
-use super::{inspect, root};
+use super::{inspect, root, terminal};
 use crate::plan::Compiled;
 use crate::plan::op::{Action, Ids};
 use crate::plan::stage::Form;
@@ -158,6 +158,12 @@ fn perform(
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent => die_with_parent(context, state),
         Action::Stdio => place_descriptors(context),
+        Action::Terminal(wanted) => {
+            terminal::open(wanted, &wanted.path, fd::borrow(&wanted.socket))
+        }
+        Action::ControllingTerminal { stream } => {
+            rustix::process::ioctl_tiocsctty(fd::borrow(stream)).named(Call::Ioctl)
+        }
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
         Action::SecondStage => become_stage(context),
@@ -360,6 +366,7 @@ fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
     Ok(())
 }
 
+/// All of them: which ones the caller ignores at this moment would cost as many calls to find out.
 fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
     for number in 1..=signal::SIGNALS {
         let bit = 1_u64.wrapping_shl(number.wrapping_sub(1));

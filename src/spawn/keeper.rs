@@ -6,18 +6,18 @@
 
 use super::parent;
 use crate::error::{Error, Result, Step};
-use crate::plan::Compiled;
+use crate::plan::Plan;
 use crate::process::Child;
 use crate::sys::signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 
 const STACK_SIZE: usize = 256 * 1024;
 
-pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
-    let plan = Arc::clone(plan);
+pub(super) fn spawn(plan: &Plan) -> Result<Child> {
+    let plan = plan.clone();
     let (sender, receiver) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("ringfence-keeper".into())
@@ -38,6 +38,8 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
                     }
                 }
             });
+            // It holds what the program was given, and the caller may wait for that to be closed.
+            drop(plan);
             match spawned {
                 Ok((child, pidfd)) => {
                     if let Err(mpsc::SendError(Ok(child))) = sender.send(Ok(child)) {

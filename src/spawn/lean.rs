@@ -5,11 +5,12 @@
 //! twentieth of that. Plans that were compiled early do without, see [`reserve`](super::reserve).
 
 use super::child::Placement;
-use super::parent::{make, open_pidfd};
+use super::parent::{make, needs_no_more, open_pidfd};
 use crate::error::{Error, Result, Step};
 use crate::plan::Compiled;
 use crate::sys::fd::{CloseRange, close_range};
 use crate::sys::process::pidfd_signal;
+use crate::sys::signal;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -17,6 +18,12 @@ use std::sync::mpsc;
 
 /// From this number on the copy costs more than a thread.
 pub(super) const HIGH: RawFd = 2048;
+
+/// Whether a thread that ends at once may make the child. It may not if the child is bound to the life of
+/// the thread that made it, or may be gone before the caller has a pidfd of its own.
+pub(super) fn suits(plan: &Compiled) -> bool {
+    needs_no_more(plan) && !plan.die_with_parent && !signal::children_vanish()
+}
 
 /// Spawns with these descriptors of the caller at these numbers. `None` if the thread could not get them; then
 /// the usual way serves.

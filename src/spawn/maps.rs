@@ -2,28 +2,39 @@
 //! suspended.
 
 use super::record::Record;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::maps::{Map, Maps, Writer};
+use crate::process::{pid_in_procfs, wait_readable};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{PidfdFlags, pidfd_open};
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// Waits until the child asks, and writes. Returns what went wrong.
-pub(super) fn serve(maps: &Maps, record: &Record) -> Result<()> {
-    let Some(pid) = record.maps_wanted() else {
+pub(super) fn serve(maps: &Maps, record: &Record, limit: Duration) -> Result<()> {
+    let Some(pidfd) = record.maps_wanted() else {
         return Ok(());
     };
-    let result = [&maps.users, &maps.groups]
-        .into_iter()
-        .try_for_each(|map| write(map, pid));
+    let deadline = Instant::now().checked_add(limit);
+    let result = pid_in_procfs(pidfd)
+        .map_err(|error| Error::io(Step::IdMap, "the child in /proc", error))
+        .and_then(|pid| {
+            [&maps.users, &maps.groups]
+                .into_iter()
+                .try_for_each(|map| write(map, pid, deadline))
+        });
     record.maps_done(result.is_ok());
     result
 }
 
-fn write(map: &Map, pid: u32) -> Result<()> {
+fn write(map: &Map, pid: u32, deadline: Option<Instant>) -> Result<()> {
     match &map.writer {
         Writer::Nobody | Writer::Child => Ok(()),
         Writer::Parent => write_file(map, pid),
-        Writer::Helper(path) => run_helper(map, path, pid),
+        Writer::Helper(path) => run_helper(map, path, pid, deadline),
     }
 }
 
@@ -37,28 +48,65 @@ fn write_file(map: &Map, pid: u32) -> Result<()> {
         .map_err(failed("write"))
 }
 
-fn run_helper(map: &Map, path: &Path, pid: u32) -> Result<()> {
+fn run_helper(map: &Map, path: &Path, pid: u32, deadline: Option<Instant>) -> Result<()> {
+    let failed = |error| Error::io(Step::IdMap, path.display(), error);
     let mut command = std::process::Command::new(path);
     command.env_clear().arg(pid.to_string());
     for extent in &map.extents {
         command.args([extent.inside, extent.outside, extent.count].map(|id| id.to_string()));
     }
-    let output = command
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|error| Error::io(Step::IdMap, path.display(), error))?;
-    if output.status.success() {
+    let mut helper = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if !ends(helper.id(), deadline) {
+        let _ = helper.kill();
+        let _ = helper.wait();
+        return Err(Error::other(
+            ErrorKind::TimedOut,
+            Step::IdMap,
+            format!("{map}: not done in time"),
+        ));
+    }
+    let mut said = Vec::new();
+    if let Some(stderr) = &mut helper.stderr {
+        stderr.read_to_end(&mut said).map_err(failed)?;
+    }
+    let written = match helper.wait() {
+        Ok(status) => status.success(),
+        // Reaped by somebody else, as by the kernel for a caller that ignores SIGCHLD.
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => is_written(map, pid),
+        Err(error) => return Err(failed(error)),
+    };
+    if written {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::other(
-        crate::ErrorKind::PermissionDenied,
+        ErrorKind::PermissionDenied,
         Step::IdMap,
-        format!("{map}: {}", said.trim()),
+        format!("{map}: {}", String::from_utf8_lossy(&said).trim()),
     )
     .with_hint(Some(format!(
         "{} allows only ranges that {} allots to the caller; see subuid(5)",
         path.display(),
         map.kind.subid_file()
     ))))
+}
+
+/// Waits for the end of a process; false if it does not come in time.
+fn ends(pid: u32, deadline: Option<Instant>) -> bool {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed());
+    match pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Some(Ok(pidfd)) => wait_readable(pidfd.as_fd(), deadline) == Ok(true),
+        // Gone already.
+        _ => true,
+    }
+}
+
+/// Before it is written, a map is empty.
+fn is_written(map: &Map, pid: u32) -> bool {
+    let path = format!("/proc/{pid}/{}", map.kind.map_file());
+    std::fs::read(path).is_ok_and(|text| !text.is_empty())
 }

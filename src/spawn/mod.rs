@@ -11,12 +11,12 @@ mod parent;
 mod record;
 mod reserve;
 mod root;
+mod terminal;
 mod trees;
 
 use crate::error::Result;
-use crate::plan::Compiled;
+use crate::plan::Plan;
 use crate::process::Child;
-use std::sync::Arc;
 
 pub(crate) use control::{Control, Start};
 pub(crate) use parent::start_error;
@@ -24,8 +24,8 @@ pub(crate) use record::{Call, Fail, Note};
 pub(crate) use reserve::Reserve;
 
 /// Starts the program of a plan.
-pub(crate) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
-    if plan.die_with_parent {
+pub(crate) fn spawn(plan: &Plan) -> Result<Child> {
+    if plan.compiled.die_with_parent {
         keeper::spawn(plan)
     } else {
         parent::spawn(plan)

@@ -4,26 +4,25 @@ use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::record::{Call, Note, Progress, Record};
-use super::{lean, maps, trees};
+use super::{lean, maps, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::plan::maps::Maps;
 use crate::plan::op::{Action, Op};
 use crate::plan::stage::Form;
-use crate::plan::{Compiled, Method};
+use crate::plan::{Compiled, Given, Method, Plan};
 use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
 use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
+use crate::terminal::Pty;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -44,12 +43,16 @@ impl Drop for Blocked {
     }
 }
 
-pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
+pub(super) fn spawn(plan: &Plan) -> Result<Child> {
+    let Plan {
+        compiled: plan,
+        given,
+    } = plan;
     refuse_frozen(plan)?;
-    let mut streams = Streams::open(plan)?;
+    let mut streams = Streams::open(plan, given)?;
     let reserve = plan.reserve.as_ref();
     let lowered = reserve.and_then(|reserve| reserve.lower(&streams.pipes));
-    let sources = streams.sources(plan);
+    let sources = streams.sources(plan, given);
     let placements: Vec<_> = sources
         .iter()
         .map(|&(fd, target)| {
@@ -58,13 +61,23 @@ pub(super) fn spawn(plan: &Arc<Compiled>) -> Result<Child> {
             Placement::new(low.unwrap_or(number), target)
         })
         .collect();
-    let worthwhile = highest(&placements) >= lean::HIGH && needs_no_more(plan);
+    let worthwhile = highest(&placements) >= lean::HIGH && lean::suits(plan);
     let made = worthwhile
         .then(|| lean::spawn(plan, &sources))
         .flatten()
         .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
     drop((lowered, placements));
     let (pid, pidfd) = made?;
+    if let Some((ours, _)) = &streams.terminal {
+        match terminal::receive(ours) {
+            Ok(master) => streams.ours.pty = Some(Pty::new(master)),
+            Err(error) => {
+                kill(pid, Some(&pidfd));
+                let _ = reap(pid, Some(&pidfd));
+                return Err(error);
+            }
+        }
+    }
     Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
 }
 
@@ -119,18 +132,24 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 pub(super) struct Streams {
     /// The child's ends of new pipes.
     pipes: Vec<OwnedFd>,
+    /// The child's end of a terminal that the caller has opened.
+    slave: Option<OwnedFd>,
     ours: Pipes,
     control: Option<Control>,
+    /// The caller's end of the socket that the child sends the master of its terminal by, and the child's.
+    terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
 }
 
 impl Streams {
-    fn open(plan: &Compiled) -> Result<Self> {
+    fn open(plan: &Compiled, given: &Given) -> Result<Self> {
         let mut streams = Self {
             pipes: Vec::new(),
+            slave: None,
             ours: Pipes::default(),
             control: None,
+            terminal: None,
             socket: None,
         };
         if let Some(stage) = &plan.stage {
@@ -138,7 +157,14 @@ impl Streams {
             streams.control = Some(ours);
             streams.socket = Some(theirs);
         }
-        for (index, stream) in plan.stdio.iter().enumerate() {
+        if given
+            .stdio
+            .iter()
+            .any(|stream| matches!(stream, Stream::Pty))
+        {
+            streams.open_terminal(plan)?;
+        }
+        for (index, stream) in given.stdio.iter().enumerate() {
             if !matches!(stream, Stream::Piped) {
                 continue;
             }
@@ -163,10 +189,34 @@ impl Streams {
         Ok(streams)
     }
 
+    /// A terminal of the caller's, or a socket that the child sends the master of its own by.
+    fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
+        let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
+        if plan.terminal_socket().is_some() {
+            let pair = rustix::net::socketpair(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::SEQPACKET,
+                rustix::net::SocketFlags::CLOEXEC,
+                None,
+            );
+            self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            return Ok(());
+        }
+        let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
+        self.ours.pty = Some(Pty::new(master));
+        self.slave = Some(slave);
+        Ok(())
+    }
+
     /// The caller's descriptors that the child gets, and their numbers there.
-    fn sources<'a>(&'a self, plan: &'a Compiled) -> Vec<(BorrowedFd<'a>, RawFd)> {
+    fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut pipes = self.pipes.iter();
-        let further = plan.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        let further = given.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        let terminal = self
+            .terminal
+            .as_ref()
+            .map(|(_, theirs)| theirs.as_fd())
+            .zip(plan.terminal_socket());
         let stage = plan.stage.iter().flat_map(|stage| {
             let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
             let image = match &stage.form {
@@ -176,18 +226,20 @@ impl Streams {
             socket.into_iter().chain(image)
         });
         (0..)
-            .zip(&plan.stdio)
+            .zip(&given.stdio)
             .filter_map(|(at, stream)| {
                 let fd = match stream {
                     Stream::Inherit => return None,
                     Stream::Null => plan.null.as_ref()?.as_fd(),
                     Stream::Fd(fd) => fd.as_fd(),
                     Stream::Piped => pipes.next()?.as_fd(),
+                    Stream::Pty => self.slave.as_ref()?.as_fd(),
                 };
                 Some((fd, at))
             })
             .chain(further)
             .chain(stage)
+            .chain(terminal)
             .collect()
     }
 }
@@ -224,10 +276,12 @@ fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
 }
 
 /// Whether the child needs no descriptors of the caller's but those that it places.
-fn needs_no_more(plan: &Compiled) -> bool {
+pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
+        && plan.terminal_socket().is_none()
         && plan.trees.is_empty()
+        && plan.template.is_none()
         && held_by_ops(plan).next().is_none()
 }
 
@@ -241,7 +295,7 @@ fn make_on(
     let mut kept: Vec<RawFd> = placements
         .iter()
         .map(|placement| placement.target)
-        .filter(|&target| target > 2)
+        .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
     let highest = held_by_ops(plan)
@@ -258,7 +312,7 @@ fn make_on(
         kept: &kept,
         core_limit: process::core_limit()
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
-        parent: std::process::id(),
+        parent: parent_number(plan)?,
         trees,
         stack,
     };
@@ -291,6 +345,21 @@ fn make_on(
     )
 }
 
+/// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
+/// procfs of another pid namespace.
+fn parent_number(plan: &Compiled) -> Result<u32> {
+    if !(plan.die_with_parent && plan.hides_parent()) {
+        return Ok(std::process::id());
+    }
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new())
+        .map_err(|errno| Error::system(Step::Prepare, "/proc/self", "readlink", errno))?;
+    let number = shown.to_str().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        let what = "/proc/self is not the caller's number";
+        Error::other(ErrorKind::Unsupported, Step::Prepare, what)
+    })
+}
+
 /// Clones, with a thread beside it that writes the maps if the child cannot.
 fn start(
     plan: &Compiled,
@@ -304,6 +373,7 @@ fn start(
         let start = streams.as_mut().and_then(|streams| {
             streams.pipes.clear();
             streams.socket = None;
+            streams.slave = None;
             let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
             Some(control.await_start(begun.checked_add(plan.setup_timeout)))
         });
@@ -321,7 +391,9 @@ fn start(
     std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .name("ringfence-maps".into())
-            .spawn_scoped(scope, || maps::serve(waiting, context.record))
+            .spawn_scoped(scope, || {
+                maps::serve(waiting, context.record, plan.setup_timeout)
+            })
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
         let (cloned, start, took) = go();
         context.record.cancel_maps();
@@ -345,8 +417,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
     let request = Request {
         flags: plan.flags,
         stack: context.stack,
-        pid: &context.record.pid,
-        needs_pid: plan.maps.as_ref().is_some_and(Maps::waits),
+        pidfd: &context.record.pidfd,
         cgroup: plan
             .cgroup
             .as_ref()
@@ -370,10 +441,9 @@ fn judge(
 ) -> Result<(u32, OwnedFd)> {
     let sibling = record.sibling.load(Ordering::Acquire);
     let (pid, pidfd, first) = if sibling == 0 {
-        (cloned.pid, cloned.pidfd, None)
+        (cloned.pid, Some(cloned.pidfd), None)
     } else {
-        let waited = reap(cloned.pid, cloned.pidfd.as_ref());
-        (sibling, None, Some(waited))
+        (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
     };
     let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.

@@ -50,8 +50,9 @@ calls! {
     PivotRoot => "pivot_root",
     Prctl => "prctl",
     Pread => "pread64",
-    Read => "read",
     Prlimit => "prlimit64",
+    Read => "read",
+    Sendmsg => "sendmsg",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
     Setpgid => "setpgid",
@@ -168,8 +169,8 @@ pub(crate) struct Record {
     call: AtomicU32,
     note: AtomicU32,
     errno: AtomicI32,
-    /// The child's pid, seen from the parent.
-    pub(crate) pid: AtomicU32,
+    /// The number of the child's pidfd in the parent.
+    pub(crate) pidfd: AtomicI32,
     /// The pid of the process that goes on in the child's place.
     pub(crate) sibling: AtomicU32,
     maps: AtomicU32,
@@ -184,7 +185,7 @@ impl Default for Record {
             call: AtomicU32::new(0),
             note: AtomicU32::new(0),
             errno: AtomicI32::new(0),
-            pid: AtomicU32::new(0),
+            pidfd: AtomicI32::new(-1),
             sibling: AtomicU32::new(0),
             maps: AtomicU32::new(MAPS_IDLE),
             text: [const { AtomicU8::new(0) }; TEXT],
@@ -251,7 +252,8 @@ impl Record {
     }
 
     pub(crate) fn set_text(&self, text: &[u8]) {
-        for (slot, &byte) in self.text.iter().zip(text.iter().take(TEXT - 1)) {
+        let ended = text.iter().take(TEXT - 1).chain([&0]);
+        for (slot, &byte) in self.text.iter().zip(ended) {
             slot.store(byte, Ordering::Relaxed);
         }
     }
@@ -294,10 +296,11 @@ impl Record {
         }
     }
 
-    /// In the writer of the maps: waits until a child wants them. `None` if there will be none.
-    pub(crate) fn maps_wanted(&self) -> Option<u32> {
+    /// In the writer of the maps: waits until a child wants them, and returns the number of its
+    /// pidfd. `None` if there will be none.
+    pub(crate) fn maps_wanted(&self) -> Option<i32> {
         match self.wait_while(&[MAPS_IDLE]) {
-            Ok(MAPS_WANTED) => Some(self.pid.load(Ordering::Acquire)),
+            Ok(MAPS_WANTED) => Some(self.pidfd.load(Ordering::Acquire)),
             _ => None,
         }
     }
@@ -342,6 +345,8 @@ mod tests {
         );
         assert_eq!(fail.call.name(), "umount2");
         assert_eq!(record.text(), "/lib/ld.so");
+        record.set_text(b"/sh");
+        assert_eq!(record.text(), "/sh");
         for (index, call) in Call::ALL.iter().enumerate() {
             assert_eq!(*call as usize, index);
         }
@@ -356,7 +361,7 @@ mod tests {
             assert_eq!(writer.join().expect("does not panic"), None);
         });
         let record = Record::default();
-        record.pid.store(7, Ordering::Release);
+        record.pidfd.store(7, Ordering::Release);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let wanted = record.maps_wanted();

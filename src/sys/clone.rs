@@ -1,7 +1,7 @@
 //! Making the child: `clone3`, and `clone` where it is missing.
 
 use core::ffi::c_void;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use rustix::io::Errno;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -43,14 +43,12 @@ struct CloneArgs {
 /// A child to make.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
-    /// CLONE_* flags of any width, but for `CLONE_PIDFD` and `CLONE_PARENT_SETTID`, which are added.
+    /// CLONE_* flags of any width, but for `CLONE_PIDFD`, which is added.
     pub(crate) flags: u64,
     /// Lowest address and size of the child's stack.
     pub(crate) stack: (usize, usize),
-    /// Where the kernel stores the child's pid before the child runs.
-    pub(crate) pid: &'a AtomicU32,
-    /// Whether it has to: [`legacy_clone`] gives a pidfd or this.
-    pub(crate) needs_pid: bool,
+    /// Where the kernel stores the number of the child's pidfd before the child runs.
+    pub(crate) pidfd: &'a AtomicI32,
     /// A cgroup directory to be born in.
     pub(crate) cgroup: Option<RawFd>,
 }
@@ -59,8 +57,16 @@ pub(crate) struct Request<'a> {
 #[derive(Debug)]
 pub(crate) struct Cloned {
     pub(crate) pid: u32,
-    /// `None` where the kernel could not hand it out together with the child.
-    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pidfd: OwnedFd,
+}
+
+impl Cloned {
+    fn new(pid: u32, request: &Request<'_>) -> Self {
+        let number = request.pidfd.load(Ordering::Acquire);
+        // SAFETY: the kernel has just opened this descriptor for us and stored its number.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(number) };
+        Self { pid, pidfd }
+    }
 }
 
 /// Whether [`clone3`] is implemented for this architecture.
@@ -72,13 +78,11 @@ pub(crate) const HAVE_CLONE3: bool = cfg!(any(target_arch = "x86_64", target_arc
 /// With `CLONE_VM` comes `CLONE_VFORK`: `data` is borrowed until the child has exec'd or exited.
 pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Result<Cloned, Errno> {
     let mut start_data = Start { entry, data };
-    let mut pidfd: libc::c_int = -1;
     let args = CloneArgs {
         flags: suspending(request.flags)
-            | u64::from((libc::CLONE_PIDFD | libc::CLONE_PARENT_SETTID).unsigned_abs())
+            | u64::from(libc::CLONE_PIDFD.unsigned_abs())
             | request.cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
-        pidfd: (&raw mut pidfd) as u64,
-        parent_tid: request.pid.as_ptr() as u64,
+        pidfd: request.pidfd.as_ptr() as u64,
         exit_signal: exit_signal(request.flags),
         stack: request.stack.0 as u64,
         stack_size: request.stack.1 as u64,
@@ -88,12 +92,7 @@ pub(crate) fn clone3<T>(request: &Request<'_>, entry: Entry<T>, data: &T) -> Res
     // SAFETY: the arguments are laid out as the kernel wants them, the stack belongs to the child alone,
     // and the parent is suspended as long as the child uses `start_data`.
     let pid = unsafe { clone3_call(&args, start::<T>, (&raw mut start_data).cast()) }?;
-    // SAFETY: the kernel has just opened this descriptor for us.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Cloned {
-        pid,
-        pidfd: Some(pidfd),
-    })
+    Ok(Cloned::new(pid, request))
 }
 
 /// Whoever shares its memory with a child waits until the child no longer uses it.
@@ -195,25 +194,31 @@ pub(crate) fn legacy_clone<T>(
     entry: Entry<T>,
     data: &T,
 ) -> Result<Cloned, Errno> {
-    let flags = suspending(request.flags) | exit_signal(request.flags);
-    let wide = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
-    let mut pidfd: libc::c_int = -1;
-    // The kernel stores one of them, both in the same place.
-    let (stored, store) = if request.needs_pid {
-        (libc::CLONE_PARENT_SETTID, request.pid.as_ptr().cast())
-    } else {
-        (libc::CLONE_PIDFD, &raw mut pidfd)
-    };
-    let flags = wide.cast_signed() | stored;
-    let top = (request.stack.0 + request.stack.1) & !15;
+    // The kernel takes the place of the pid for that of the pidfd.
+    let flags = request.flags | u64::from(libc::CLONE_PIDFD.unsigned_abs());
+    let pid = libc_clone(flags, request.stack, entry, data, request.pidfd.as_ptr())?;
+    Ok(Cloned::new(pid, request))
+}
+
+/// `store` is where the kernel stores the pid or the number of the pidfd, as the flags say.
+fn libc_clone<T>(
+    flags: u64,
+    stack: (usize, usize),
+    entry: Entry<T>,
+    data: &T,
+    store: *mut libc::c_int,
+) -> Result<u32, Errno> {
+    let flags = suspending(flags) | exit_signal(flags);
+    let flags = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
+    let top = (stack.0 + stack.1) & !15;
     let mut start_data = Start { entry, data };
     // SAFETY: the stack belongs to the child alone, and the parent is suspended as long as the child uses
-    // `start_data`, or the child has a copy of it.
+    // `start_data`, or the child has a copy of it; the callers pass a place for the number.
     let ret = unsafe {
         libc::clone(
             legacy_start::<T>,
             top as *mut c_void,
-            flags,
+            flags.cast_signed(),
             (&raw mut start_data).cast(),
             store,
         )
@@ -221,18 +226,11 @@ pub(crate) fn legacy_clone<T>(
     if ret == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
     }
-    let pidfd = (!request.needs_pid).then(|| {
-        // SAFETY: the kernel has just opened this descriptor for us.
-        unsafe { OwnedFd::from_raw_fd(pidfd) }
-    });
-    Ok(Cloned {
-        pid: ret.unsigned_abs(),
-        pidfd,
-    })
+    Ok(ret.unsigned_abs())
 }
 
 /// Clones again from a child: a process with a copy of the memory, a sibling of its maker, which waits,
-/// if it is told to, until it has exec'd or exited.
+/// if it is told to, until it has exec'd or exited. The pid is stored before the sibling runs.
 pub(crate) fn fork_sibling<T>(
     stack: (usize, usize),
     entry: Entry<T>,
@@ -240,15 +238,10 @@ pub(crate) fn fork_sibling<T>(
     pid: &AtomicU32,
     wait: bool,
 ) -> Result<u32, Errno> {
-    let flags = libc::CLONE_PARENT | if wait { libc::CLONE_VFORK } else { 0 };
-    let request = Request {
-        flags: u64::from(flags.unsigned_abs()),
-        stack,
-        pid,
-        needs_pid: true,
-        cgroup: None,
-    };
-    legacy_clone(&request, entry, data).map(|cloned| cloned.pid)
+    let wait = if wait { libc::CLONE_VFORK } else { 0 };
+    let flags = libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID | wait;
+    let store = pid.as_ptr().cast();
+    libc_clone(u64::from(flags.unsigned_abs()), stack, entry, data, store)
 }
 
 /// Whether `clone3` gets through to the kernel: it refuses arguments of size 0.

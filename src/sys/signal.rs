@@ -2,6 +2,7 @@
 
 use super::raw::syscall;
 use rustix::io::Errno;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The kernel's signal set: bit n-1 is signal n.
 pub(crate) type SigSet = u64;
@@ -24,6 +25,30 @@ pub(crate) fn set_mask(mask: SigSet) -> Result<SigSet, Errno> {
     ];
     // SAFETY: both sets live on this stack and have the kernel's size.
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) }.map(|_| old)
+}
+
+/// `rt_sigprocmask(SIG_BLOCK)`; returns the mask that was in force.
+pub(crate) fn block(more: SigSet) -> Result<SigSet, Errno> {
+    let before = set_mask(SigSet::MAX)?;
+    set_mask(before | more).map(|_| before)
+}
+
+/// `signalfd4(2)`, not blocking.
+pub(crate) fn descriptor(signals: SigSet) -> Result<OwnedFd, Errno> {
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    let args = [
+        usize::MAX,
+        core::ptr::from_ref(&signals) as usize,
+        SET_SIZE,
+        flags.unsigned_abs() as usize,
+        0,
+        0,
+    ];
+    // SAFETY: the set lives on this stack and has the kernel's size.
+    let fd = unsafe { syscall(libc::SYS_signalfd4, args) }?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel has just opened this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The kernel's `struct sigaction`, whose tail differs between architectures but is zero here.
@@ -57,6 +82,30 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
     sigaction(signal, Some(&KernelSigaction::default()), None)
 }
 
+/// The signals that programs ignore, or that shells and supervisors start them ignoring.
+pub(crate) const USUALLY_IGNORED: SigSet = set(&[
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGXFSZ,
+]);
+
+const fn set(signals: &[i32]) -> SigSet {
+    match signals {
+        [] => 0,
+        [first, rest @ ..] => 1 << (*first - 1) | set(rest),
+    }
+}
+
 /// The signals that this process ignores, as a set.
 pub(crate) fn ignored() -> SigSet {
     (1..=SIGNALS)
@@ -65,6 +114,14 @@ pub(crate) fn ignored() -> SigSet {
             sigaction(signal, None, Some(&mut action)).is_ok() && action.handler == libc::SIG_IGN
         })
         .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
+/// Whether the kernel reaps this process's children itself, since nobody is to be told of their end.
+pub(crate) fn children_vanish() -> bool {
+    let mut action = KernelSigaction::default();
+    let asked = sigaction(libc::SIGCHLD.unsigned_abs(), None, Some(&mut action));
+    let no_wait = libc::SA_NOCLDWAIT.unsigned_abs() as usize;
+    asked.is_ok() && (action.handler == libc::SIG_IGN || action.flags & no_wait != 0)
 }
 
 /// `timer_create(2)`: a timer that kills this process, unless it execs before: timers end at exec.

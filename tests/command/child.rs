@@ -269,3 +269,24 @@ fn a_sandboxed_program_has_its_handle_too() {
         }
     });
 }
+
+#[test]
+fn what_the_caller_ignores_since_the_plan_was_compiled_is_not_ignored_either() {
+    isolated(|| {
+        for engine in ENGINES {
+            let plan = Sandbox::new()
+                .engine(engine)
+                .command("grep")
+                .args(["SigIgn", "/proc/self/status"])
+                .stdout(Stdio::piped())
+                .compile()
+                .unwrap();
+            for number in [libc::SIGUSR1, libc::SIGHUP, libc::SIGRTMAX()] {
+                signal::ignore(number);
+            }
+            let output = plan.spawn().unwrap().wait_with_output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(text, "SigIgn:\t0000000000000000\n", "{engine:?}");
+        }
+    });
+}

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use ringfence::{Child, IdMap, Sandbox};
+use rustix::fs::OFlags;
+use rustix::pipe::PipeFlags;
 use tempfile::TempDir;
 
 use crate::common::leaks::{Census, assert_same};
@@ -146,5 +149,36 @@ fn a_descriptor_is_the_same_open_file() {
         }
         let text = fs::read_to_string(dir.path().join("file")).unwrap();
         assert_eq!(text, "from inside\n".repeat(ENGINES.len()));
+    });
+}
+
+/// As with std's: once the command and the plan are gone, only the program holds what it was given.
+#[test]
+fn what_was_handed_over_is_let_go_with_the_plan() {
+    isolated(|| {
+        for bound in [false, true] {
+            let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let (other, further) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let command = Sandbox::new()
+                .command("sh")
+                .args(["-c", "echo to stdout; echo to 7 >&7"])
+                .stdout(writer)
+                .descriptor(further, 7);
+            let command = match bound {
+                true => command.die_with_parent(),
+                false => command,
+            };
+            let mut child = command.spawn().unwrap();
+            drop(command);
+            child.wait().unwrap();
+            for (pipe, expected) in [(reader, "to stdout\n"), (other, "to 7\n")] {
+                rustix::fs::fcntl_setfl(&pipe, OFlags::NONBLOCK).unwrap();
+                let mut text = String::new();
+                // EAGAIN would mean that somebody could still write.
+                File::from(pipe).read_to_string(&mut text).unwrap();
+                assert_eq!(text, expected);
+            }
+            drop(child);
+        }
     });
 }
