@@ -43,6 +43,7 @@ impl fmt::Display for Inner {
             (Some(cause), None) => write!(f, "{cause}"),
             (None, _) => f.write_str(match self.kind {
                 ErrorKind::InvalidInput => "the description contradicts itself",
+                ErrorKind::NotThatNamespace => "it is not what was asked for",
                 ErrorKind::DiedBeforeExec => "the child ended before the program was started",
                 _ => "no system call failed",
             }),
@@ -70,6 +71,8 @@ pub enum ErrorKind {
     Unsupported,
     /// A limit on namespaces, processes, descriptors or memory is reached.
     LimitReached,
+    /// A descriptor or a path is no namespace, or is one of another kind than was asked for.
+    NotThatNamespace,
     /// The set-up took longer than it may.
     TimedOut,
     /// The child was killed or crashed before the program was started.
@@ -192,6 +195,12 @@ steps! {
     Exec => "exec",
     /// Waiting for or signalling the program.
     Wait => "wait",
+    /// Opening, making or asking a namespace.
+    Namespace => "namespace",
+    /// Running something in a namespace.
+    Enter => "enter",
+    /// Giving a namespace a path, or taking it away.
+    Pin => "pin",
 }
 
 impl Error {
@@ -338,7 +347,9 @@ impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         let kind = match (error.raw_os_error(), error.kind()) {
             (Some(errno), _) => Self::from_raw_os_error(errno).kind(),
-            (None, ErrorKind::InvalidInput) => std::io::ErrorKind::InvalidInput,
+            (None, ErrorKind::InvalidInput | ErrorKind::NotThatNamespace) => {
+                std::io::ErrorKind::InvalidInput
+            }
             (None, ErrorKind::NotFound) => std::io::ErrorKind::NotFound,
             (None, ErrorKind::PermissionDenied) => std::io::ErrorKind::PermissionDenied,
             (None, ErrorKind::Unsupported) => std::io::ErrorKind::Unsupported,

@@ -10,7 +10,7 @@ mod error;
 mod foreground;
 mod lifetime;
 pub mod mount;
-mod ns;
+pub mod ns;
 mod plan;
 mod process;
 mod sandbox;
@@ -21,7 +21,7 @@ mod terminal;
 pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
-pub use ns::{Kind, NamespaceId, NamespaceIds, Namespaces};
+pub use ns::{AnyNamespace, Kind, Namespace, NamespaceId, NamespaceIds, NamespaceSet, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{

@@ -1,7 +1,7 @@
 //! The running program.
 
 use crate::error::{Error, Result, Step};
-use crate::ns::NamespaceIds;
+use crate::ns::{NamespaceIds, NamespaceSet};
 use crate::plan::Compiled;
 use crate::spawn::{Control, Start};
 use crate::sys::process::{Target, wait};
@@ -174,6 +174,14 @@ impl Child {
             return Err(failed(Errno::SRCH.into()));
         }
         Ok(ids)
+    }
+
+    /// Handles of the namespaces that the program is in.
+    ///
+    /// # Errors
+    /// When the program has ended, or has become something that the caller may not look into.
+    pub fn namespaces(&self) -> Result<NamespaceSet> {
+        NamespaceSet::of_pidfd(&self.pidfd)
     }
 
     /// Waits for the end of the program. Standard input is closed first, as std does it.

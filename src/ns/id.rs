@@ -1,7 +1,10 @@
 use super::Kind;
+use rustix::io::Errno;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::str::FromStr;
 
 /// The identity of a namespace: as long as anything holds it, no other namespace has the same one.
 ///
@@ -32,6 +35,16 @@ impl NamespaceId {
         self.inode
     }
 
+    /// Of a descriptor that is known to be a namespace of this kind.
+    pub(super) fn of_fd(fd: BorrowedFd<'_>, kind: Kind) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(fd)?;
+        Ok(Self {
+            kind,
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+
     fn read(directory: &Path, kind: Kind) -> std::io::Result<Option<Self>> {
         match std::fs::metadata(directory.join(kind.proc_name())) {
             Ok(metadata) => Ok(Some(Self {
@@ -49,6 +62,41 @@ impl fmt::Display for NamespaceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:[{}]", self.kind, self.inode)
     }
+}
+
+/// A text is not the identity of a namespace, such as `net:[4026531840]`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the identity of a namespace, such as net:[4026531840]: {text:?}")]
+pub struct ParseNamespaceIdError {
+    text: String,
+}
+
+impl FromStr for NamespaceId {
+    type Err = ParseNamespaceIdError;
+
+    /// Reads what [`Display`](fmt::Display) and the kernel write. The device, which the text leaves out, is that of
+    /// all namespaces; it is 0, and so the identity equal to no other, where `/proc` is not mounted.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (kind, inode) = parse(text).ok_or_else(|| ParseNamespaceIdError {
+            text: text.to_owned(),
+        })?;
+        let device = std::fs::metadata("/proc/thread-self/ns/user").map_or(0, |file| file.dev());
+        Ok(Self {
+            kind,
+            device,
+            inode,
+        })
+    }
+}
+
+/// Kind and inode number of `net:[4026531840]`.
+pub(super) fn parse(text: &str) -> Option<(Kind, u64)> {
+    let (name, rest) = text.split_once(":[")?;
+    let digits = rest.strip_suffix(']')?;
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some((Kind::from_proc_name(name)?, digits.parse().ok()?))
 }
 
 /// The identities of the namespaces that a process is in.
@@ -107,10 +155,30 @@ mod tests {
             let link = std::fs::read_link(format!("/proc/thread-self/ns/{}", id.kind()))
                 .expect("own namespaces are readable");
             assert_eq!(link.as_os_str(), id.to_string().as_str());
+            assert_eq!(id.to_string().parse(), Ok(id));
         }
         assert_eq!(
             ids,
             NamespaceIds::of_pid(std::process::id()).expect("own process")
         );
+    }
+
+    #[test]
+    fn refuses_what_is_no_identity() {
+        for text in [
+            "",
+            "net",
+            "net:[]",
+            "net:[+1]",
+            "net:[1",
+            "net:1",
+            "mount:[1]",
+            "net:[99999999999999999999]",
+            " net:[1]",
+            "net:[1]\n",
+        ] {
+            let error = text.parse::<NamespaceId>().expect_err("is refused");
+            assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
+        }
     }
 }

@@ -254,7 +254,7 @@ fn current_map(kind: IdKind) -> Result<Vec<Extent>, String> {
 }
 
 /// Parses what the kernel prints in `/proc/PID/uid_map`.
-fn parse_map(text: &str) -> Option<Vec<Extent>> {
+pub(crate) fn parse_map(text: &str) -> Option<Vec<Extent>> {
     text.lines()
         .map(|line| {
             let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);

@@ -14,6 +14,7 @@ pub(crate) mod exec;
 pub(crate) mod fd;
 pub(crate) mod mount;
 pub(crate) mod net;
+pub(crate) mod nsfs;
 pub(crate) mod process;
 mod raw;
 pub(crate) mod signal;

@@ -1,0 +1,121 @@
+//! What handles cost, each beside the bare calls: to make and close one of each kind, to open, to enter.
+//!
+//! Needs root. A user or pid namespace is made by a process, the others by a thread. The floor of `net` leaves the
+//! loopback interface down, which the crate brings up.
+
+#![allow(missing_docs, reason = "criterion_group! makes a public function")]
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot be set up has nothing to report to but its user"
+)]
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ringfence::ns::{
+    Cgroup, Enterable, Ipc, Mount, Namespace, NamespaceKind, Net, Pid, Time, User, Uts,
+};
+use rustix::thread::UnshareFlags;
+
+#[path = "floor/compare.rs"]
+#[allow(dead_code, reason = "merging is for other benches")]
+mod compare;
+#[path = "namespaces/raw.rs"]
+mod raw;
+
+use compare::interleave;
+
+const ROUNDS: usize = 500;
+
+fn print(name: &str, mut ours: impl FnMut(), mut floor: impl FnMut()) {
+    let [ours, floor] = interleave(ROUNDS, [&mut ours, &mut floor]);
+    let ratio = ours.lower_quartile().as_secs_f64() / floor.lower_quartile().as_secs_f64();
+    println!(
+        "{name:<14} {ratio:.2} x the floor at the lower quartile ({:?} / {:?}), medians {:?} / {:?}",
+        ours.lower_quartile(),
+        floor.lower_quartile(),
+        ours.median(),
+        floor.median(),
+    );
+}
+
+fn create<K: NamespaceKind>() -> Namespace<K> {
+    Namespace::create().expect("root")
+}
+
+fn thread_kind<K: NamespaceKind>(flag: UnshareFlags) {
+    let link = match K::KIND.proc_name() {
+        "time" => "time_for_children",
+        other => other,
+    };
+    let floor = || drop(raw::create(flag, link));
+    print(
+        &format!("create {}", K::KIND),
+        || drop(create::<K>()),
+        floor,
+    );
+}
+
+fn run_in<K: Enterable>() {
+    let namespace = create::<K>();
+    let path = format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&namespace)
+    );
+    let fd = raw::open(&path);
+    let fs = K::KIND == ringfence::Kind::Mount;
+    let ours = || namespace.run_in(|| ()).expect("root");
+    print(&format!("run_in {}", K::KIND), ours, || raw::enter(&fd, fs));
+}
+
+fn against_the_floor(_: &mut Criterion) {
+    thread_kind::<Mount>(UnshareFlags::NEWNS);
+    thread_kind::<Uts>(UnshareFlags::NEWUTS);
+    thread_kind::<Ipc>(UnshareFlags::NEWIPC);
+    thread_kind::<Cgroup>(UnshareFlags::NEWCGROUP);
+    thread_kind::<Time>(UnshareFlags::NEWTIME);
+    thread_kind::<Net>(UnshareFlags::NEWNET);
+    let user = || drop(raw::fork(libc::CLONE_NEWUSER, "user"));
+    print("create user", || drop(create::<User>()), user);
+    let pid = || drop(raw::fork(libc::CLONE_NEWPID, "pid"));
+    print("create pid", || drop(create::<Pid>()), pid);
+    run_in::<Mount>();
+    run_in::<Uts>();
+    run_in::<Ipc>();
+    run_in::<Cgroup>();
+    run_in::<Net>();
+    let path = "/proc/self/ns/net";
+    let ours = || drop(Namespace::<Net>::open(path).expect("/proc"));
+    print("open", ours, || drop(raw::open(path)));
+    let me = std::process::id();
+    let ours = || drop(Namespace::<Net>::of_pid(me).expect("/proc"));
+    print("of_pid", ours, || {
+        drop(raw::open(&format!("/proc/{me}/ns/net")))
+    });
+}
+
+fn figures(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("create");
+    group.bench_function("mount", |b| b.iter(create::<Mount>));
+    group.bench_function("uts", |b| b.iter(create::<Uts>));
+    group.bench_function("ipc", |b| b.iter(create::<Ipc>));
+    group.bench_function("user", |b| b.iter(create::<User>));
+    group.bench_function("pid", |b| b.iter(create::<Pid>));
+    group.bench_function("net", |b| b.iter(create::<Net>));
+    group.finish();
+    let net = create::<Net>();
+    criterion.bench_function("run_in/net", |b| {
+        b.iter(|| net.run_in(|| ()).expect("root"))
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(20)
+        .without_plots();
+    targets = against_the_floor, figures
+}
+criterion_main!(benches);

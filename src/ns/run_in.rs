@@ -1,0 +1,153 @@
+//! Running something in a namespace, on a thread that is not used for anything else.
+
+use super::{AnyNamespace, Enterable, Kind, Namespace, Net};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::sys::signal::{self, SigSet};
+use crate::sys::unshare::unshare_fs;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::resume_unwind;
+
+impl<K: Enterable> Namespace<K> {
+    /// Runs a closure on a new thread that is in this namespace, and returns what it returns.
+    ///
+    /// The calling thread waits and stays where it is; the other one ends with the closure, so that no
+    /// thread is ever left in the wrong namespace. What the closure opens or binds belongs to
+    /// this namespace and can be used anywhere afterwards. A panic goes on in the calling thread.
+    ///
+    /// In a mount namespace the thread has a root and a working directory of its own, both at the
+    /// namespace's `/`. Signals are blocked in the thread: their handlers run in the threads that they were
+    /// written for.
+    ///
+    /// # Errors
+    /// `EPERM` without the privilege; `EAGAIN` if no thread can be made.
+    ///
+    /// # Privileges
+    /// `CAP_SYS_ADMIN` in the user namespace that owns this one and in the caller's own; for a mount namespace
+    /// `CAP_SYS_CHROOT` in the caller's own as well. None for the namespace that the caller is in, but for a
+    /// mount namespace.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use ringfence::ns::{Namespace, Net};
+    /// use std::net::TcpListener;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let net = Namespace::<Net>::create()?;
+    /// let listener = net.run_in(|| TcpListener::bind("127.0.0.1:80"))??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A thread cannot enter a user, pid or time namespace:
+    /// ```compile_fail,E0599
+    /// use ringfence::ns::{Namespace, User};
+    ///
+    /// Namespace::<User>::current().unwrap().run_in(|| ()).unwrap();
+    /// ```
+    /// ```compile_fail,E0599
+    /// use ringfence::ns::{Namespace, Pid};
+    ///
+    /// Namespace::<Pid>::current().unwrap().run_in(|| ()).unwrap();
+    /// ```
+    /// ```compile_fail,E0599
+    /// use ringfence::ns::{Namespace, Time};
+    ///
+    /// Namespace::<Time>::current().unwrap().run_in(|| ()).unwrap();
+    /// ```
+    ///
+    /// See [setns(2)](https://man7.org/linux/man-pages/man2/setns.2.html).
+    #[doc(alias = "setns")]
+    pub fn run_in<T, F>(&self, run: F) -> Result<T>
+    where
+        T: Send,
+        F: FnOnce() -> T + Send,
+    {
+        on_thread(Step::Enter, self, || {
+            // A handler must not run in there by accident.
+            let _ = signal::set_mask(SigSet::MAX);
+            enter(self)?;
+            Ok(run())
+        })
+    }
+}
+
+impl Namespace<Net> {
+    /// A socket of this network namespace, whichever namespace it is then used in. The arguments are those
+    /// of [socket(2)](https://man7.org/linux/man-pages/man2/socket.2.html), such as `libc::AF_INET`; the
+    /// descriptor is close-on-exec.
+    ///
+    /// # Errors
+    /// Those of [`run_in`](Self::run_in), and what socket(2) gives.
+    ///
+    /// # Privileges
+    /// Those of [`run_in`](Self::run_in).
+    pub fn socket(&self, domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd> {
+        let open = || {
+            let domain = u16::try_from(domain).map_err(|_| Errno::AFNOSUPPORT)?;
+            let family = AddressFamily::from_raw(domain);
+            let kind = SocketType::from_raw(kind.cast_unsigned());
+            let protocol = u32::try_from(protocol).map_err(|_| Errno::INVAL)?;
+            let protocol = protocol.try_into().ok().map(Protocol::from_raw);
+            socket_with(family, kind, SocketFlags::CLOEXEC, protocol)
+        };
+        self.run_in(open)?.map_err(|errno| {
+            let object = format!("a socket in {self}");
+            Error::system(Step::Enter, object, "socket", errno)
+        })
+    }
+}
+
+fn enter(namespace: &AnyNamespace) -> Result<()> {
+    let kind = match namespace.kind() {
+        Kind::Mount => LinkNameSpaceType::Mount,
+        Kind::Net => LinkNameSpaceType::Network,
+        Kind::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+        Kind::Ipc => LinkNameSpaceType::InterProcessCommunication,
+        Kind::Cgroup => LinkNameSpaceType::ControlGroup,
+        Kind::User => LinkNameSpaceType::User,
+        Kind::Pid => LinkNameSpaceType::ProcessID,
+        Kind::Time => LinkNameSpaceType::Time,
+    };
+    if namespace.kind() == Kind::Mount {
+        unshare_fs()
+            .map_err(|errno| Error::system(Step::Enter, namespace, "unshare(CLONE_FS)", errno))?;
+    }
+    match move_into_link_name_space(namespace.as_fd(), Some(kind)) {
+        Ok(()) => Ok(()),
+        // Where one is already one needs no privilege, but for the root of a mount namespace.
+        Err(Errno::PERM)
+            if namespace.kind() != Kind::Mount && namespace.is_current().is_ok_and(|is| is) =>
+        {
+            Ok(())
+        }
+        Err(errno) => {
+            let error = Error::system(Step::Enter, namespace, "setns", errno);
+            let hint = (errno == Errno::PERM).then(|| HINT.to_owned());
+            Err(error.with_hint(hint))
+        }
+    }
+}
+
+const HINT: &str = "needs CAP_SYS_ADMIN in the user namespace that owns it and in the caller's own, for a mount namespace also CAP_SYS_CHROOT";
+
+/// Runs this on a thread of its own and waits for it; a panic there goes on here.
+pub(super) fn on_thread<T: Send>(
+    step: Step,
+    object: &dyn std::fmt::Display,
+    run: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().name("ringfence-ns".into());
+        let thread = builder.spawn_scoped(scope, run).map_err(|error| {
+            let what = format!("{object}: a thread");
+            if error.raw_os_error().is_none() {
+                return Error::other(ErrorKind::System, step, what);
+            }
+            Error::io(step, what, error)
+        })?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
