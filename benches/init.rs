@@ -3,6 +3,10 @@
 //! Goal: at most 0.15 ms more with init, whatever the size of the caller.
 
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
+#![allow(
+    clippy::expect_used,
+    reason = "a bench that cannot be set up has nothing to report to but its user"
+)]
 
 use std::hint::black_box;
 use std::path::Path;
@@ -11,14 +15,16 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringfence::{Plan, Sandbox};
 
-#[allow(dead_code, reason = "the raw spawns are for other benches")]
 mod floor;
 
 fn plans(program: &Path) -> [(&'static str, Plan); 2] {
     let sandbox = Sandbox::new().user().pid();
     let plan = |sandbox: &Sandbox| {
         let command = sandbox.clone().command(program).env_clear();
-        command.compile().expect("user namespaces")
+        match command.compile() {
+            Ok(plan) => plan,
+            Err(error) => panic!("{error:?}"),
+        }
     };
     [
         ("without", plan(&sandbox)),

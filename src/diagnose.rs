@@ -259,6 +259,21 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Ids if errno == Errno::PERM => {
             "other ids need CAP_SETUID and CAP_SETGID; with user() and a map that has them they need no privilege"
         }
+        Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::INVAL => {
+            "of an overlay, the upper and the work directory are on one file system, which is not itself an overlay, and in a user namespace nothing that the caller mounted is below a layer; see dmesg"
+        }
+        Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::PERM => {
+            "overlays in a user namespace need Linux 5.11"
+        }
+        Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::BUSY => {
+            "the upper or the work directory is in use by another overlay"
+        }
+        Step::Tmpfs | Step::Proc | Step::Devpts | Step::Root
+            if call == Call::Mount && errno == Errno::INVAL =>
+        {
+            "the kernel refused an option, see dmesg"
+        }
+        Step::Remount if errno == Errno::NOENT => "there is nothing at this path inside",
         Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
         Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
             return Some(match plan.program.candidates.as_slice() {

@@ -7,6 +7,7 @@ compile_error!("ringfence supports 64-bit Linux only");
 
 mod diagnose;
 mod error;
+mod foreground;
 mod lifetime;
 pub mod mount;
 mod ns;
@@ -15,6 +16,7 @@ mod process;
 mod sandbox;
 mod spawn;
 mod sys;
+mod terminal;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
@@ -24,5 +26,6 @@ pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
     Bind, Command, Engine, Extent, HidePid, IdMap, Init, MountLock, Overlay, Proc, Rootfs, Sandbox,
-    Setgroups, Stdio, TimeOffset, Tmpfs,
+    Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
 };
+pub use terminal::Pty;

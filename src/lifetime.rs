@@ -4,15 +4,16 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::Namespaces;
 use crate::plan::Cgroup;
 use crate::process::Child;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a cgroup is gone through; frozen, it is empty after the first time.
-const ROUNDS: usize = 64;
+/// How long the end of killed processes is waited for.
+const LIMIT: Duration = Duration::from_secs(10);
 
 impl Child {
     /// Ends the program politely: sends it `signal`, such as `SIGTERM`, waits for as long as `grace`, and
@@ -43,7 +44,7 @@ impl Child {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] with neither; or when the cgroup cannot be read, or something in it may
-    /// not be killed.
+    /// not be killed, or has not ended ten seconds later.
     ///
     /// # Kernel
     /// Not `cgroup.kill`: children born in the cgroup afterwards would be killed as well.
@@ -81,21 +82,32 @@ fn kill_cgroup(cgroup: &Cgroup) -> Result<()> {
     // What is frozen cannot make new processes, but can be killed. Without permission to freeze, a
     // process that forks is caught in a later round.
     let frozen = write(directory.as_fd(), c"cgroup.freeze", b"1").is_ok();
-    let mut result = Ok(());
-    for _ in 0..ROUNDS {
-        match kill_tree(directory.as_fd()) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(errno) => {
-                result = Err(failed(errno));
-                break;
-            }
-        }
-    }
+    let killed = kill_until_empty(directory.as_fd());
     if frozen {
         write(directory.as_fd(), c"cgroup.freeze", b"0").map_err(failed)?;
     }
-    result
+    killed.map_err(failed)
+}
+
+fn kill_until_empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    // The root cgroup has no such file.
+    let events = open(directory, c"cgroup.events", OFlags::RDONLY)?;
+    let deadline = Instant::now() + LIMIT;
+    while kill_tree(directory)? > 0 {
+        if Instant::now() >= deadline {
+            return Err(Errno::TIMEDOUT);
+        }
+        // Told when the last one has ended, and only then.
+        let moment = Timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000,
+        };
+        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&moment)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Kills what is in a cgroup and below; returns how many processes that were.

@@ -6,6 +6,7 @@ use crate::plan::Compiled;
 use crate::spawn::{Control, Start};
 use crate::sys::process::{Target, wait};
 use crate::sys::stage::message;
+use crate::terminal::Pty;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -23,6 +24,7 @@ pub(crate) struct Pipes {
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) pty: Option<Pty>,
 }
 
 /// A program that was started by [`Plan::spawn`](crate::Plan::spawn).
@@ -53,6 +55,8 @@ pub struct Child {
     pub stdout: Option<ChildStdout>,
     /// The program's standard error, if it was [piped](crate::Stdio::piped).
     pub stderr: Option<ChildStderr>,
+    /// The other end of the program's terminal, if a stream is [one](crate::Stdio::pty).
+    pub pty: Option<Pty>,
     pid: u32,
     pidfd: OwnedFd,
     status: Option<ExitStatus>,
@@ -114,6 +118,7 @@ impl Child {
             stdin: pipes.stdin,
             stdout: pipes.stdout,
             stderr: pipes.stderr,
+            pty: pipes.pty,
             pid,
             pidfd,
             status: None,
@@ -121,6 +126,18 @@ impl Child {
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
+        }
+    }
+
+    pub(crate) fn control(&self) -> Option<&Control> {
+        self.control.as_ref().filter(|control| control.reaps())
+    }
+
+    /// The program has been stopped since this was asked last, and still is.
+    pub(crate) fn has_stopped(&self) -> bool {
+        match self.control() {
+            Some(control) => control.has_stopped(),
+            None => crate::sys::process::has_stopped(self.pidfd.as_fd()),
         }
     }
 

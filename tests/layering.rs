@@ -41,8 +41,13 @@ const RULES: &[Rule] = &[
             "spawn::inspect",
             "spawn::record",
             "spawn::root",
+            "spawn::terminal",
             "sys",
         ],
+    },
+    Rule {
+        module: "spawn::terminal",
+        may_name: &["error", "plan", "sandbox", "spawn::record", "sys"],
     },
     Rule {
         module: "spawn::root",
@@ -58,7 +63,11 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "process",
-        may_name: &["error", "ns", "plan", "spawn", "sys"],
+        may_name: &["error", "ns", "plan", "spawn", "sys", "terminal"],
+    },
+    Rule {
+        module: "terminal",
+        may_name: &["sandbox"],
     },
     Rule {
         module: "mount",

@@ -115,7 +115,7 @@ const FAILING: [(libc::c_long, Step); 17] = [
     (libc::SYS_setsid, Step::Session),
     (libc::SYS_setresuid, Step::Ids),
     (libc::SYS_dup3, Step::Stdio),
-    (libc::SYS_rt_sigaction, Step::Signals),
+    (libc::SYS_rt_sigaction, Step::Prepare),
     (libc::SYS_execve, Step::Exec),
 ];
 

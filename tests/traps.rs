@@ -85,6 +85,61 @@ fn a_child_that_is_stopped_is_given_up() {
     });
 }
 
+/// Process 1 ignores what comes from inside its namespace, be it SIGKILL.
+#[test]
+fn a_process_1_that_is_stopped_is_given_up() {
+    isolated_as_both(|| {
+        require!(seccomp_notify, userns);
+        let sandbox = named().pid();
+        let command = sandbox.command("/bin/true").setup_timeout(TIMEOUT);
+        assert_timed_out(Step::Hostname, || {
+            fails_held(libc::SYS_sethostname, &command, |pid| {
+                signal(pid, Signal::STOP)
+            })
+        });
+    });
+}
+
+/// Without a limit of its own the timer inside has to do it.
+#[test]
+fn a_process_1_that_is_stopped_is_given_up_by_its_timer() {
+    isolated_as_both(|| {
+        require!(seccomp_notify, userns);
+        let command = named().pid().command("/bin/true");
+        let error = fails_held(libc::SYS_sethostname, &command, |pid| {
+            signal(pid, Signal::STOP)
+        });
+        assert_eq!(
+            (error.step(), error.kind()),
+            (Some(Step::Hostname), ErrorKind::TimedOut),
+            "{error:?}"
+        );
+    });
+}
+
+#[test]
+fn a_process_1_whose_system_call_hangs_is_given_up() {
+    isolated_as_both(|| {
+        require!(seccomp_notify, userns);
+        let command = named().pid().command("/bin/true").setup_timeout(TIMEOUT);
+        assert_timed_out(Step::Hostname, || {
+            fails_held(libc::SYS_sethostname, &command, await_end)
+        });
+    });
+}
+
+#[test]
+fn a_process_1_whose_exec_hangs_is_given_up() {
+    isolated_as_both(|| {
+        require!(seccomp_notify, userns);
+        let sandbox = Sandbox::new().user().pid();
+        let command = sandbox.command("/bin/true").setup_timeout(TIMEOUT);
+        assert_timed_out(Step::Exec, || {
+            fails_held(libc::SYS_execve, &command, await_end)
+        });
+    });
+}
+
 #[test]
 fn a_child_whose_system_call_hangs_is_given_up() {
     isolated_as_both(|| {
@@ -379,6 +434,21 @@ fn a_child_that_is_frozen_meanwhile_is_given_up() {
         let command = sandbox.command("/bin/true").setup_timeout(TIMEOUT);
         assert_timed_out(Step::Hostname, || {
             // It freezes when the call returns.
+            fails_held(libc::SYS_sethostname, &command, |_| {
+                cgroup.write("cgroup.freeze", "1")
+            })
+        });
+    });
+}
+
+#[test]
+fn a_process_1_that_is_frozen_meanwhile_is_given_up() {
+    isolated(|| {
+        require!(seccomp_notify, userns, cgroup2);
+        let cgroup = Cgroup::new();
+        let sandbox = named().pid().into_cgroup(cgroup.path());
+        let command = sandbox.command("/bin/true").setup_timeout(TIMEOUT);
+        assert_timed_out(Step::Hostname, || {
             fails_held(libc::SYS_sethostname, &command, |_| {
                 cgroup.write("cgroup.freeze", "1")
             })

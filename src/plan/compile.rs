@@ -2,22 +2,25 @@
 
 use super::features::Features;
 use super::maps::{Caller, Maps, Writer};
-use super::op::{Action, Ids, Op};
+use super::op::{Action, Ids, Op, Terminal};
 use super::place::{c_path, c_string};
 use super::program::Program;
 use super::stage::{Form, Stage};
 use super::{Cgroup, Compiled, Given, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
+use crate::sandbox::command::SETUP_TIMEOUT;
+use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
+use crate::sys::signal::{self, SigSet};
 use crate::sys::stage::message::setting;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -121,7 +124,15 @@ impl Compiler<'_> {
             .filter(|stream| matches!(stream, Stream::Piped));
         let reserve = Reserve::new(pipes.count());
         let descriptors = self.descriptors()?;
-        let stage = self.stage(&program, &descriptors)?;
+        let pty = stdio.each_ref().map(|stream| matches!(stream, Stream::Pty));
+        let controlling = (0..)
+            .zip(pty)
+            .find_map(|(stream, wanted)| wanted.then_some(stream));
+        let free: Vec<_> = (3..)
+            .filter(|number| descriptors.iter().all(|(_, used)| used != number))
+            .take(3)
+            .collect();
+        let stage = self.stage(&program, &free, controlling)?;
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -164,8 +175,9 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         }
-        let changes_ids = self.process_attributes(maps.as_ref())?;
-        self.finish(stage.as_ref());
+        let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
+        let terminal = self.terminal(pty, &free)?;
+        self.finish(method, stage.as_ref(), terminal, controlling);
 
         let compiled = Compiled {
             namespaces,
@@ -175,7 +187,9 @@ impl Compiler<'_> {
             born_in_cgroup,
             needs_dumpable: maps.is_some() && self.caller.uid != 0,
             changes_ids,
-            setup_timeout: self.command.setup_timeout,
+            setup_timeout: self.setup_timeout(),
+            watched: namespaces.contains(Namespaces::PID)
+                && (self.command.setup_timeout.is_some() || self.sandbox.cgroup.is_some()),
             kill_on_drop: self.command.kill_on_drop,
             die_with_parent: self.command.die_with_parent,
             ops: self.ops.into(),
@@ -189,6 +203,10 @@ impl Compiler<'_> {
             null,
             reserve,
             stage,
+            window_size: self.command.window_size,
+            apart: controlling.is_some()
+                || self.command.new_session
+                || self.sandbox.init.is_some_and(|init| init.signal_group),
         };
         Ok((compiled, Given { stdio, descriptors }))
     }
@@ -197,7 +215,8 @@ impl Compiler<'_> {
     fn stage(
         &self,
         program: &Program,
-        descriptors: &[(std::sync::Arc<OwnedFd>, i32)],
+        free: &[RawFd],
+        terminal: Option<RawFd>,
     ) -> Result<Option<Stage>> {
         let (init, gate) = (self.sandbox.init, self.command.gate);
         if init.is_none() && !gate {
@@ -212,8 +231,9 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let mut free = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
-        let (control, number) = (free.next().unwrap_or(3), free.next().unwrap_or(4));
+        let &[control, number, ..] = free else {
+            return Ok(None);
+        };
         let settings = [
             (init.is_some(), setting::REAPER),
             (gate, setting::GATE),
@@ -226,9 +246,12 @@ impl Compiler<'_> {
                 setting::SIGNAL_GROUP,
             ),
             (
-                init.is_some() && self.command.new_session,
+                init.is_some() && (self.command.new_session || terminal.is_some()),
                 setting::NEW_SESSION,
             ),
+            (init.is_some() && terminal == Some(0), setting::TERMINAL_0),
+            (init.is_some() && terminal == Some(1), setting::TERMINAL_1),
+            (init.is_some() && terminal == Some(2), setting::TERMINAL_2),
             (self.command.die_with_parent, setting::DIE_WITH_PARENT),
         ]
         .into_iter()
@@ -296,9 +319,13 @@ impl Compiler<'_> {
         Ok(())
     }
 
+    fn setup_timeout(&self) -> Duration {
+        self.command.setup_timeout.unwrap_or(SETUP_TIMEOUT)
+    }
+
     /// A forked child lives on, so there is no timer, and the caller looks after the time.
     fn guard(&mut self, forks: bool) -> Result<()> {
-        let limit = self.command.setup_timeout;
+        let limit = self.setup_timeout();
         if limit.is_zero() {
             return Err(Error::invalid("setup_timeout", "the limit is zero"));
         }
@@ -317,6 +344,7 @@ impl Compiler<'_> {
                 // The kernel takes at most the seconds that fit into an i64 of nanoseconds.
                 seconds: timer.as_secs().min(1 << 32),
                 nanoseconds: timer.subsec_nanos(),
+                process_1: self.sandbox.namespaces.contains(Namespaces::PID),
             },
         );
         Ok(())
@@ -510,7 +538,7 @@ impl Compiler<'_> {
 
     /// Session, ids, umask and working directory. Returns whether the child takes on an id that is not
     /// the caller's, which changes the dumpable flag of the memory that they share.
-    fn process_attributes(&mut self, maps: Option<&Maps>) -> Result<bool> {
+    fn process_attributes(&mut self, maps: Option<&Maps>, terminal: bool) -> Result<bool> {
         let command = self.command;
         if let Some(mask) = command.umask
             && mask > 0o777
@@ -538,7 +566,7 @@ impl Compiler<'_> {
                 },
             );
         }
-        if command.new_session && self.sandbox.init.is_none() {
+        if (command.new_session || terminal) && self.sandbox.init.is_none() {
             self.push(Step::Session, "new session", Action::NewSession);
         }
         self.check_ids(maps)?;
@@ -712,7 +740,33 @@ impl Compiler<'_> {
         Ok(self.command.descriptors.clone())
     }
 
-    fn finish(&mut self, stage: Option<&Stage>) {
+    /// A terminal in the devpts of the sandbox, if it has one.
+    fn terminal(&self, streams: [bool; 3], free: &[RawFd]) -> Result<Option<Terminal>> {
+        let dev = self
+            .sandbox
+            .entries
+            .iter()
+            .rfind(|entry| matches!(entry.what, What::Dev));
+        let (Some(dev), true, [.., socket]) = (dev, streams.contains(&true), free) else {
+            return Ok(None);
+        };
+        let path = dev.at.join("pts/ptmx");
+        Ok(Some(Terminal {
+            path: c_string(path.as_os_str().as_bytes())
+                .map_err(|what| Error::invalid("dev", what))?,
+            size: self.command.window_size,
+            streams,
+            socket: *socket,
+        }))
+    }
+
+    fn finish(
+        &mut self,
+        method: Method,
+        stage: Option<&Stage>,
+        terminal: Option<Terminal>,
+        controlling: Option<RawFd>,
+    ) {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -725,10 +779,31 @@ impl Compiler<'_> {
             format!("{text}, {number}")
         });
         self.push(Step::Stdio, object, Action::Stdio);
+        if let Some(terminal) = terminal {
+            self.push(
+                Step::Stdio,
+                format!("a terminal by {}", terminal.path.to_string_lossy()),
+                Action::Terminal(terminal),
+            );
+        }
+        if let Some(stream) = controlling
+            && self.sandbox.init.is_none()
+        {
+            self.push(
+                Step::Stdio,
+                "the terminal controls the session",
+                Action::ControllingTerminal { stream },
+            );
+        }
+        let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
+        if method == Method::Clone {
+            // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
+            reset = SigSet::MAX;
+        }
         self.push(
             Step::Signals,
             "default actions, empty mask, core limit of the caller",
-            Action::Signals,
+            Action::Signals { reset },
         );
         let close = if self.features.close_range_cloexec {
             CloseRange::Cloexec

@@ -15,6 +15,7 @@ use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
 use crate::sandbox::Command;
+use crate::sandbox::WindowSize;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::spawn::Reserve;
 use maps::Maps;
@@ -78,13 +79,26 @@ pub(crate) struct Compiled {
     /// The child takes on other ids: the shared memory stops being dumpable.
     pub(crate) changes_ids: bool,
     pub(crate) setup_timeout: Duration,
+    /// Whether a thread of the caller ends a process 1 whose time is over, which its timer may not.
+    pub(crate) watched: bool,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    pub(crate) window_size: WindowSize,
+    /// The program is in another process group than the caller.
+    pub(crate) apart: bool,
 }
 
 impl Compiled {
+    /// The socket number of a terminal that the child opens.
+    pub(crate) fn terminal_socket(&self) -> Option<RawFd> {
+        self.ops.iter().find_map(|op| match &op.action {
+            op::Action::Terminal(terminal) => Some(terminal.socket),
+            _ => None,
+        })
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage
@@ -184,6 +198,10 @@ impl fmt::Display for Compiled {
             write!(f, ", into the cgroup {}", cgroup.path.display())?;
         }
         writeln!(f, " [{call}]")?;
+        let classic = self
+            .ops
+            .iter()
+            .any(|op| matches!(op.action, op::Action::Stage { classic: true }));
         for (index, op) in self.ops.iter().enumerate() {
             writeln!(
                 f,
@@ -191,7 +209,7 @@ impl fmt::Display for Compiled {
                 index + 2,
                 op.step,
                 op.object,
-                op.action.calls()
+                op.action.calls_of(classic)
             )?;
         }
         let argv: Vec<_> = self

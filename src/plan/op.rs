@@ -2,12 +2,14 @@
 
 use super::place::Place;
 use crate::error::Step;
+use crate::sandbox::WindowSize;
 use crate::sys::fd::CloseRange;
+use crate::sys::signal::SigSet;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
 use rustix::mount::{MountAttrFlags, MountPropagationFlags};
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// One operation, and how people call it.
@@ -28,6 +30,8 @@ pub(crate) enum Action {
     Guard {
         seconds: u64,
         nanoseconds: u32,
+        /// Whether the child is process 1 of a pid namespace.
+        process_1: bool,
     },
     /// Move into the cgroup whose `cgroup.procs` this is.
     JoinCgroup {
@@ -127,14 +131,34 @@ pub(crate) enum Action {
     },
     DieWithParent,
     Stdio,
-    /// Default actions for all signals, an empty mask, the caller's core limit.
-    Signals,
+    /// Open the program's terminal.
+    Terminal(Terminal),
+    /// Make the terminal that is this stream the controlling one.
+    ControllingTerminal {
+        stream: RawFd,
+    },
+    /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
+    Signals {
+        reset: SigSet,
+    },
     CloseOnExec {
         close: CloseRange,
     },
     /// Become the second stage, which executes the program.
     SecondStage,
     Exec,
+}
+
+/// A pseudo-terminal for the program.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    /// The multiplexer in the devpts of the sandbox.
+    pub(crate) path: CString,
+    pub(crate) size: WindowSize,
+    /// The standard streams that it becomes.
+    pub(crate) streams: [bool; 3],
+    /// The number of the socket that the caller gets the master by.
+    pub(crate) socket: RawFd,
 }
 
 /// Ids to take on. The order is groups, gid, uid.
@@ -209,10 +233,31 @@ pub(crate) enum Source {
 }
 
 impl Action {
+    /// [`calls`](Self::calls), or what is made instead where the newer mount calls are missing.
+    pub(crate) fn calls_of(&self, classic: bool) -> &'static str {
+        let classic_calls = match self {
+            Self::RootTmpfs(_) => "mount, openat",
+            Self::RootDir { .. } => "openat, fstat, mount, umount2, read, statx",
+            Self::RootReadOnly => "fstatfs, mount",
+            Self::Bind(_) => {
+                "openat, fstat, mount, umount2, fstatfs, read, openat2, statx, mkdirat"
+            }
+            Self::Mount { .. } => "mount, openat, openat2, mkdirat",
+            Self::Dev { .. } => "mount, openat, openat2, mkdirat, fstat, mknodat, symlinkat",
+            Self::Mask { .. } => "openat2, fstat, mount, openat",
+            Self::Remount { .. } => "openat2, fstat, mount, umount2, fstatfs, read, statx",
+            _ => return self.calls(),
+        };
+        if classic { classic_calls } else { self.calls() }
+    }
+
     /// The system calls of the operation, as a reviewer would look for them.
     pub(crate) fn calls(&self) -> &'static str {
         match self {
             Self::OwnDescriptors => "close_range",
+            Self::Guard {
+                process_1: true, ..
+            } => "rt_sigaction, rt_sigprocmask, timer_create, timer_settime, prlimit64",
             Self::Guard { .. } => "timer_create, timer_settime, prlimit64",
             Self::JoinCgroup { .. } => "write",
             Self::WriteProc { .. } => "openat, fstatfs, write",
@@ -250,13 +295,15 @@ impl Action {
             Self::RootReadOnly => "mount_setattr",
             Self::Chroot => "fchdir, mount, chroot, chdir",
             Self::DropSysAdmin => "prctl, capset",
-            Self::PivotRoot => "fchdir, pivot_root, umount2, chdir",
+            Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",
             Self::CurrentDir { confined: true, .. } => "openat2, fchdir",
             Self::CurrentDir { .. } => "chdir",
             Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
             Self::Stdio => "fcntl, dup3",
-            Self::Signals => "rt_sigaction, rt_sigprocmask, prlimit64",
+            Self::Terminal(_) => "openat2, fstatfs, ioctl, sendmsg, dup3",
+            Self::ControllingTerminal { .. } => "ioctl",
+            Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::SecondStage => "execveat",
             Self::Exec => "execve",

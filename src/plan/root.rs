@@ -24,6 +24,9 @@ pub(super) struct Mounts {
 }
 
 pub(super) fn compile(sandbox: &Sandbox, features: &Features, ids: (u32, u32)) -> Result<Mounts> {
+    if sandbox.template && sandbox.rootfs.is_none() {
+        return Err(Error::invalid("template", "needs a root, see rootfs()"));
+    }
     let mut mounts = Mounts::default();
     let idle = sandbox.rootfs.is_none() && sandbox.entries.is_empty();
     let (first, last) = propagation(sandbox, idle)?;
@@ -77,19 +80,11 @@ fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<
             check_template(rootfs, classic)?;
             split(&sandbox.entries)
         }
-        None if sandbox.template => {
-            return Err(Error::invalid("template", "needs a root, see rootfs()"));
-        }
         _ => (Vec::new(), sandbox.entries.iter().collect()),
     };
     if let (Some(rootfs), true) = (rootfs, sandbox.template) {
-        let mut ops = vec![op(
-            Step::Propagation,
-            "the whole tree private",
-            Action::Propagation(Flags::PRIVATE | Flags::REC),
-        )];
-        // The template belongs to the caller's user namespace.
-        ops.extend(set_up(rootfs_overlay(Some(rootfs)), &prepared, classic));
+        // The template stays detached, in the caller's user namespace.
+        let mut ops = set_up(false, &[], false);
         let mut inside = Entries::new(
             Namespaces::empty(),
             matches!(rootfs.kind, RootKind::Tmpfs(_)),

@@ -1,4 +1,4 @@
-use super::{Sandbox, Stdio};
+use super::{Sandbox, Stdio, WindowSize};
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::process::Child;
@@ -51,12 +51,13 @@ pub struct Command {
     pub(crate) new_session: bool,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
-    pub(crate) setup_timeout: Duration,
+    pub(crate) setup_timeout: Option<Duration>,
     pub(crate) gate: bool,
+    pub(crate) window_size: WindowSize,
 }
 
 /// How long the set-up of a child may take before it is given up.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Command {
     pub(crate) fn new(sandbox: Sandbox, program: OsString) -> Self {
@@ -79,8 +80,9 @@ impl Command {
             new_session: false,
             kill_on_drop: false,
             die_with_parent: false,
-            setup_timeout: SETUP_TIMEOUT,
+            setup_timeout: None,
             gate: false,
+            window_size: WindowSize::default(),
         }
     }
 
@@ -220,11 +222,17 @@ impl Command {
         self
     }
 
-    /// How long the set-up of the sandbox may take, ten seconds if not set. A child that somebody
-    /// stops or freezes before the program has started is killed after this time, so that the calling
-    /// thread, which waits for it without interruption, cannot hang.
+    /// How long the set-up of the sandbox may take, ten seconds if not set. The calling thread waits for
+    /// the child without interruption, so a child that somebody stops or freezes, or whose system call
+    /// hangs, is ended after this time.
+    ///
+    /// A timer in the child does that. It is process 1 of a new pid namespace, it ignores signals from
+    /// inside, and the timer cannot end a system call that gives way to `SIGKILL` alone, such as one on a
+    /// network file system that does not answer. Where this method is used, and where there is a
+    /// [cgroup](Sandbox::into_cgroup), a thread of the caller looks after such a child, which costs as much as
+    /// starting a thread.
     pub fn setup_timeout(mut self, limit: Duration) -> Self {
-        self.setup_timeout = limit;
+        self.setup_timeout = Some(limit);
         self
     }
 
@@ -234,6 +242,12 @@ impl Command {
     /// the caller ends meanwhile, or drops the [`Child`](crate::Child), that process ends as well.
     pub fn gate(mut self) -> Self {
         self.gate = true;
+        self
+    }
+
+    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set.
+    pub fn window_size(mut self, size: WindowSize) -> Self {
+        self.window_size = size;
         self
     }
 

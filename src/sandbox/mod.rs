@@ -1,6 +1,6 @@
 //! What the caller wants: the description of a sandbox and of the program in it.
 
-mod command;
+pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
 mod init;
@@ -16,7 +16,7 @@ pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
-pub use stdio::Stdio;
+pub use stdio::{Stdio, WindowSize};
 pub use time::TimeOffset;
 
 use crate::mount::Propagation;

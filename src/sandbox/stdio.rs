@@ -1,3 +1,4 @@
+use rustix::termios::Winsize;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub(crate) enum Stream {
     Inherit,
     Null,
     Piped,
+    Pty,
     Fd(Arc<OwnedFd>),
 }
 
@@ -36,6 +38,24 @@ impl Stdio {
     }
 }
 
+impl Stdio {
+    /// A new pseudo-terminal for each spawn, one for all streams that ask for it; its other end is
+    /// [`Child::pty`](crate::Child::pty). The program leads a session of its own, whose controlling terminal it
+    /// is, so that it has nothing to do with a terminal of the caller.
+    ///
+    /// With [`Sandbox::dev`](crate::Sandbox::dev) it belongs to the devpts of the sandbox, as `ttyname` finds
+    /// it; otherwise to the caller's.
+    ///
+    /// # Kernel
+    /// [ioctl_tty(2)](https://man7.org/linux/man-pages/man2/ioctl_tty.2.html), `TIOCGPTPEER`: no path
+    /// inside is looked up for the program's end.
+    #[must_use]
+    #[doc(alias = "openpty")]
+    pub fn pty() -> Self {
+        Self(Stream::Pty)
+    }
+}
+
 impl From<OwnedFd> for Stdio {
     fn from(fd: OwnedFd) -> Self {
         Self(Stream::Fd(Arc::new(fd)))
@@ -51,5 +71,36 @@ impl From<Arc<OwnedFd>> for Stdio {
 impl From<File> for Stdio {
     fn from(file: File) -> Self {
         OwnedFd::from(file).into()
+    }
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl Default for WindowSize {
+    /// 24 rows of 80 columns.
+    fn default() -> Self {
+        Self {
+            rows: 24,
+            columns: 80,
+        }
+    }
+}
+
+impl From<WindowSize> for Winsize {
+    fn from(size: WindowSize) -> Self {
+        Self {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }
     }
 }

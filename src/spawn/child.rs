@@ -13,7 +13,7 @@
 )]
 
 use super::record::{Call, Fail, Named, Note, Record};
-use super::{inspect, root};
+use super::{inspect, root, terminal};
 use crate::plan::Compiled;
 use crate::plan::op::{Action, Ids};
 use crate::plan::stage::Form;
@@ -107,8 +107,9 @@ fn perform(
         Action::Guard {
             seconds,
             nanoseconds,
+            process_1,
         } => {
-            guard(context, *seconds, *nanoseconds)?;
+            guard(context, *seconds, *nanoseconds, *process_1)?;
             // Here, since every process that the child consists of begins with a guard.
             state.open_stat(context.plan)
         }
@@ -158,7 +159,13 @@ fn perform(
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent => die_with_parent(context, state),
         Action::Stdio => place_descriptors(context),
-        Action::Signals => restore_signals(context),
+        Action::Terminal(wanted) => {
+            terminal::open(wanted, &wanted.path, fd::borrow(&wanted.socket))
+        }
+        Action::ControllingTerminal { stream } => {
+            rustix::process::ioctl_tiocsctty(fd::borrow(stream)).named(Call::Ioctl)
+        }
+        Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
         Action::SecondStage => become_stage(context),
         Action::Exec => execute(context),
@@ -219,14 +226,30 @@ pub(super) fn write_all(file: &OwnedFd, mut text: &[u8]) -> Result<(), Fail> {
     Ok(())
 }
 
-fn guard(context: &Context<'_>, seconds: u64, nanoseconds: u32) -> Result<(), Fail> {
-    match signal::create_kill_timer() {
-        Ok(timer) => {
-            signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+fn guard(
+    context: &Context<'_>,
+    seconds: u64,
+    nanoseconds: u32,
+    process_1: bool,
+) -> Result<(), Fail> {
+    let signals: &[i32] = if process_1 {
+        signal::exit_when_expired().named(Call::Sigaction)?;
+        let expired = 1 << (signal::SIGNALS.wrapping_sub(1));
+        signal::set_mask(!expired).named(Call::Sigprocmask)?;
+        // A stopped process takes the first signal only when the second wakes it.
+        &[signal::EXPIRED, libc::SIGCONT]
+    } else {
+        &[libc::SIGKILL]
+    };
+    for &number in signals {
+        match signal::create_timer(number) {
+            Ok(timer) => {
+                signal::start_timer(timer, seconds, nanoseconds).named(Call::TimerSettime)?;
+            }
+            // A kernel without POSIX timers leaves nothing to guard with.
+            Err(Errno::NOSYS) => {}
+            Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
         }
-        // A kernel without POSIX timers leaves nothing to guard with.
-        Err(Errno::NOSYS) => {}
-        Err(errno) => return Err(Fail::new(Call::TimerCreate, errno)),
     }
     // A limit of 1 also holds back the handlers of core_pattern, which 0 does not.
     match context.core_limit {
@@ -367,10 +390,11 @@ fn copy_away(placements: &[Placement], source: RawFd) -> Result<RawFd, Fail> {
 }
 
 /// All of them: which ones the caller ignores at this moment would cost as many calls to find out.
-fn restore_signals(context: &Context<'_>) -> Result<(), Fail> {
+fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
     for number in 1..=signal::SIGNALS {
+        let bit = 1_u64.wrapping_shl(number.wrapping_sub(1));
         let fixed = matches!(number.cast_signed(), libc::SIGKILL | libc::SIGSTOP);
-        if !fixed {
+        if reset & bit != 0 && !fixed {
             signal::reset(number).named(Call::Sigaction)?;
         }
     }

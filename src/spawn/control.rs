@@ -9,8 +9,9 @@ use crate::sys::stage::message::{self, Report, Request, call, note};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// What the stage says, and what it adds to that.
@@ -83,6 +84,14 @@ pub(crate) enum Start {
 pub(crate) struct Control {
     socket: OwnedFd,
     reaps: bool,
+    state: Mutex<State>,
+}
+
+/// What has been heard of the program.
+#[derive(Debug, Default)]
+struct State {
+    ended: Option<(ExitStatus, ResourceUsage)>,
+    stopped: bool,
 }
 
 impl Control {
@@ -102,7 +111,15 @@ impl Control {
                 errno,
             )
         })?;
-        Ok((Self { socket, reaps }, theirs))
+        let state = Mutex::default();
+        Ok((
+            Self {
+                socket,
+                reaps,
+                state,
+            },
+            theirs,
+        ))
     }
 
     /// Whether the stage stays, as process 1.
@@ -162,12 +179,36 @@ impl Control {
 
     /// What the stage has said about the program's end, once the stage has ended itself.
     pub(crate) fn ended(&self) -> Option<(ExitStatus, ResourceUsage)> {
-        while let Ok(Some(heard)) = self.receive() {
-            if let Some(ended) = heard.ended() {
-                return Some(ended);
+        self.hear();
+        self.heard().ended.take()
+    }
+
+    /// Whether the program has been stopped since this was asked last, and still is.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.hear();
+        std::mem::take(&mut self.heard().stopped)
+    }
+
+    /// Takes in what the stage has said.
+    fn hear(&self) {
+        while let Ok(Some(next)) = self.receive() {
+            let mut heard = self.heard();
+            match next.report.kind {
+                message::ENDED => heard.ended = next.ended(),
+                message::STOPPED => heard.stopped = true,
+                message::CONTINUED => heard.stopped = false,
+                _ => {}
+            }
+            drop(heard);
+            if matches!(next.report.kind, message::STOPPED | message::CONTINUED) {
+                // When it has ended there is nothing more to come.
+                let _ = self.ask(message::SEEN, 0);
             }
         }
-        None
+    }
+
+    fn heard(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the stage for something; `EPIPE` when it has ended.
@@ -184,5 +225,11 @@ impl Control {
                 other => return other.map(drop),
             }
         }
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

@@ -11,6 +11,7 @@ mod parent;
 mod record;
 mod reserve;
 mod root;
+mod terminal;
 mod trees;
 
 use crate::error::Result;

@@ -4,7 +4,7 @@ use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::record::{Call, Note, Progress, Record};
-use super::{lean, maps, trees};
+use super::{lean, maps, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::op::{Action, Op};
@@ -14,14 +14,17 @@ use crate::process::{Child, Pipes};
 use crate::sandbox::stdio::Stream;
 use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
+use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
+use crate::terminal::Pty;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
 /// Signals stay blocked as long as this exists.
@@ -67,6 +70,16 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
     drop((lowered, placements));
     let (pid, pidfd) = made?;
+    if let Some((ours, _)) = &streams.terminal {
+        match terminal::receive(ours) {
+            Ok(master) => streams.ours.pty = Some(Pty::new(master)),
+            Err(error) => {
+                kill(pid, Some(&pidfd));
+                let _ = reap(pid, Some(&pidfd));
+                return Err(error);
+            }
+        }
+    }
     Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
 }
 
@@ -121,8 +134,12 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 pub(super) struct Streams {
     /// The child's ends of new pipes.
     pipes: Vec<OwnedFd>,
+    /// The child's end of a terminal that the caller has opened.
+    slave: Option<OwnedFd>,
     ours: Pipes,
     control: Option<Control>,
+    /// The caller's end of the socket that the child sends the master of its terminal by, and the child's.
+    terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
 }
@@ -131,14 +148,23 @@ impl Streams {
     fn open(plan: &Compiled, given: &Given) -> Result<Self> {
         let mut streams = Self {
             pipes: Vec::new(),
+            slave: None,
             ours: Pipes::default(),
             control: None,
+            terminal: None,
             socket: None,
         };
         if let Some(stage) = &plan.stage {
             let (ours, theirs) = Control::pair(stage.reaps())?;
             streams.control = Some(ours);
             streams.socket = Some(theirs);
+        }
+        if given
+            .stdio
+            .iter()
+            .any(|stream| matches!(stream, Stream::Pty))
+        {
+            streams.open_terminal(plan)?;
         }
         for (index, stream) in given.stdio.iter().enumerate() {
             if !matches!(stream, Stream::Piped) {
@@ -165,10 +191,34 @@ impl Streams {
         Ok(streams)
     }
 
+    /// A terminal of the caller's, or a socket that the child sends the master of its own by.
+    fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
+        let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
+        if plan.terminal_socket().is_some() {
+            let pair = rustix::net::socketpair(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::SEQPACKET,
+                rustix::net::SocketFlags::CLOEXEC,
+                None,
+            );
+            self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            return Ok(());
+        }
+        let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
+        self.ours.pty = Some(Pty::new(master));
+        self.slave = Some(slave);
+        Ok(())
+    }
+
     /// The caller's descriptors that the child gets, and their numbers there.
     fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut pipes = self.pipes.iter();
         let further = given.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
+        let terminal = self
+            .terminal
+            .as_ref()
+            .map(|(_, theirs)| theirs.as_fd())
+            .zip(plan.terminal_socket());
         let stage = plan.stage.iter().flat_map(|stage| {
             let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
             let image = match &stage.form {
@@ -185,11 +235,13 @@ impl Streams {
                     Stream::Null => plan.null.as_ref()?.as_fd(),
                     Stream::Fd(fd) => fd.as_fd(),
                     Stream::Piped => pipes.next()?.as_fd(),
+                    Stream::Pty => self.slave.as_ref()?.as_fd(),
                 };
                 Some((fd, at))
             })
             .chain(further)
             .chain(stage)
+            .chain(terminal)
             .collect()
     }
 }
@@ -229,7 +281,9 @@ fn held_by_ops(plan: &Compiled) -> impl Iterator<Item = RawFd> + '_ {
 pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
+        && plan.terminal_socket().is_none()
         && plan.trees.is_empty()
+        && plan.template.is_none()
         && held_by_ops(plan).next().is_none()
 }
 
@@ -243,7 +297,7 @@ fn make_on(
     let mut kept: Vec<RawFd> = placements
         .iter()
         .map(|placement| placement.target)
-        .filter(|&target| target > 2)
+        .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
     let highest = held_by_ops(plan)
@@ -316,11 +370,12 @@ fn start(
 ) -> Result<Outcome> {
     let mut go = || {
         let begun = Instant::now();
-        let cloned = clone_child(plan, context);
+        let cloned = clone_watched(plan, context);
         // Nothing must hold the child's ends open any more, or their end would not be seen.
         let start = streams.as_mut().and_then(|streams| {
             streams.pipes.clear();
             streams.socket = None;
+            streams.slave = None;
             let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
             Some(control.await_start(begun.checked_add(plan.setup_timeout)))
         });
@@ -357,6 +412,31 @@ fn start(
             maps,
             took,
         })
+    })
+}
+
+/// Process 1 of a pid namespace that is frozen, or in a call that cannot be interrupted, ends by nothing but
+/// `SIGKILL` from outside: a thread beside it sends that when the time is over.
+fn clone_watched(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> {
+    if !plan.watched {
+        return clone_child(plan, context);
+    }
+    std::thread::scope(|scope| {
+        let (done, over) = mpsc::channel::<()>();
+        std::thread::Builder::new()
+            .name("ringfence-watch".into())
+            .spawn_scoped(scope, move || {
+                let late = over.recv_timeout(plan.setup_timeout) == Err(RecvTimeoutError::Timeout);
+                let pidfd = context.record.pidfd.load(Ordering::Acquire);
+                if late && pidfd >= 0 {
+                    // It is open as long as the calling thread waits for the child.
+                    let _ = process::pidfd_signal(fd::borrow(&pidfd), libc::SIGKILL);
+                }
+            })
+            .map_err(|_| Errno::AGAIN)?;
+        let cloned = clone_child(plan, context);
+        drop(done);
+        cloned
     })
 }
 
@@ -503,8 +583,10 @@ fn explain(
         let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
         return error.with_hint(diagnose::child(plan, op, &fail, &record.text()));
     }
-    let signal = waited.map_or(0, |waited| waited.status & 0x7f);
-    if signal == libc::SIGKILL && took >= plan.setup_timeout {
+    let given_up = waited.is_ok_and(|waited| {
+        waited.status == libc::SIGKILL || waited.status == signal::EXPIRED_STATUS << 8
+    });
+    if given_up && took >= plan.setup_timeout {
         return timed_out(plan, op);
     }
     died(plan, op, waited)

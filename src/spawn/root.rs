@@ -18,7 +18,7 @@ mod place;
 mod remount;
 mod way;
 
-pub(super) use way::Stage;
+pub(super) use way::{Stage, make_private};
 
 use super::child::{Context, State, write_all};
 use super::record::{Call, Fail, Named, Note, Record};
@@ -29,7 +29,10 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use way::{Mount, Way, is_dir};
+use way::{Mount, Way, is_dir, mount_id};
+
+/// How many mounts may lie over the caller's root.
+const MAX_STACKED: usize = 64;
 
 /// What a mount operation needs beside the operation.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) record: &'a Record,
     /// Copies of trees of the caller's, made for this spawn.
     pub(crate) trees: &'a [OwnedFd],
+    /// The tree stays detached.
+    pub(crate) detached: bool,
 }
 
 impl<'a> From<&'a Context<'_>> for Surroundings<'a> {
@@ -44,6 +49,7 @@ impl<'a> From<&'a Context<'_>> for Surroundings<'a> {
         Self {
             record: context.record,
             trees: context.trees,
+            detached: false,
         }
     }
 }
@@ -69,6 +75,7 @@ pub(super) fn perform(
         stage: state.stage.as_ref(),
         record: around.record,
         trees: around.trees,
+        detached: around.detached,
     };
     if let Some(root) = new_root(way, action)? {
         state.root = Some(root);
@@ -146,7 +153,8 @@ fn fill(way: Way<'_>, root: &OwnedFd, action: &Action) -> Result<(), Fail> {
     }
 }
 
-/// Leaves nothing of the old root: it is stacked on the new one, then detached with all its mounts.
+/// Leaves nothing of the old root: it is stacked on the new one, then detached with all its mounts, and
+/// so is whatever lay over it: unmounting takes what is on top.
 fn pivot(state: &mut State) -> Result<(), Fail> {
     let root = state
         .root
@@ -154,9 +162,17 @@ fn pivot(state: &mut State) -> Result<(), Fail> {
         .ok_or(Fail::new(Call::PivotRoot, Errno::BADF))?;
     rustix::process::fchdir(&root).named(Call::Fchdir)?;
     rustix::process::pivot_root(c".", c".").named(Call::PivotRoot)?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).named(Call::Umount)?;
-    state.stage = None;
-    rustix::process::chdir(c"/").named(Call::Chdir)
+    let wanted = mount_id(&root)?;
+    for _ in 0..MAX_STACKED {
+        rustix::mount::unmount(c".", UnmountFlags::DETACH).named(Call::Umount)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = rustix::fs::openat(CWD, c"/..", flags, Mode::empty()).named(Call::Openat)?;
+        if mount_id(&top)? == wanted {
+            state.stage = None;
+            return rustix::process::chdir(c"/").named(Call::Chdir);
+        }
+    }
+    Err(Fail::new(Call::Umount, Errno::BUSY))
 }
 
 /// The new root lies over the old one already, which stays below it.
@@ -182,7 +198,11 @@ fn bind(way: Way<'_>, root: BorrowedFd<'_>, bind: &Bind) -> Result<(), Fail> {
     let at = if is_dir(&tree.fd)? {
         directory(root, &bind.at, DIR_MODE)?
     } else {
-        file(root, &bind.at)?
+        let at = file(root, &bind.at)?;
+        if is_dir(&at)? {
+            return Err(Fail::new(Call::Openat2, Errno::NOTDIR));
+        }
+        at
     };
     way.attach_at(&tree, &at)
 }

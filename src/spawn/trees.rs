@@ -27,9 +27,13 @@ pub(super) fn copies(plan: &Compiled) -> Result<Vec<OwnedFd>> {
 }
 
 fn copy(tree: BorrowedFd<'_>, object: &str) -> Result<OwnedFd> {
-    clone_tree(tree).map_err(|errno| {
-        Error::system(Step::Prepare, object, "open_tree", errno).with_hint(hint(errno))
-    })
+    let failed = |call| {
+        move |errno| Error::system(Step::Prepare, object, call, errno).with_hint(hint(errno))
+    };
+    let copy = clone_tree(tree).map_err(failed("open_tree"))?;
+    // What is mounted inside must not show in the caller's namespace.
+    root::make_private(copy.as_fd()).map_err(failed("mount_setattr"))?;
+    Ok(copy)
 }
 
 fn clone_tree(tree: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
@@ -48,13 +52,16 @@ fn hint(errno: Errno) -> Option<String> {
     }
 }
 
+const NEEDS: &str = "a template needs CAP_SYS_ADMIN in the caller; without template() the root is made for each program, which does not";
+
 /// The prepared root, made by whoever needs it first.
 fn prepared(template: &Template) -> Result<Arc<OwnedFd>> {
     let mut tree = template.tree.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(tree) = &*tree {
         return Ok(Arc::clone(tree));
     }
-    // A thread can have a mount namespace of its own, and takes it along when it ends.
+    // A thread can have a umask of its own. The tree is never attached, so its mounts need no place; only
+    // what is made in the caller's mount namespace can be copied there.
     let built = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new()
             .name("ringfence-template".into())
@@ -70,18 +77,15 @@ fn prepared(template: &Template) -> Result<Arc<OwnedFd>> {
 
 fn build(ops: &[Op]) -> Result<OwnedFd> {
     let failed = |call| move |errno| Error::system(Step::Prepare, "the template", call, errno);
-    let flags = (libc::CLONE_NEWNS | libc::CLONE_FS).unsigned_abs();
-    crate::sys::process::unshare(u64::from(flags)).map_err(|errno| {
-        let hint = (errno == Errno::PERM)
-            .then(|| "a template needs CAP_SYS_ADMIN in the caller; without template() the root is made for each program, which does not".to_owned());
-        failed("unshare")(errno).with_hint(hint)
-    })?;
+    let flags = libc::CLONE_FS.unsigned_abs();
+    crate::sys::process::unshare(u64::from(flags)).map_err(failed("unshare"))?;
     let record = Record::default();
     let mut state = State::default();
     for op in ops {
         perform(&record, &mut state, op).map_err(|fail| {
             Error::system(op.step, &op.object, fail.call.name(), fail.errno)
                 .with_hint(diagnose::noted(&fail, &record.text()))
+                .with_hint((fail.errno == Errno::PERM).then(|| NEEDS.to_owned()))
         })?;
     }
     let root = state.root.as_ref().ok_or(Errno::BADF);
@@ -93,7 +97,11 @@ fn build(ops: &[Op]) -> Result<OwnedFd> {
         // The file system, not just a mount: root inside could make that writable again.
         read_only(root).map_err(failed("fsconfig"))?;
     }
-    clone_tree(root.as_fd()).map_err(failed("open_tree"))
+    state
+        .root
+        .take()
+        .ok_or(Errno::BADF)
+        .map_err(failed("open_tree"))
 }
 
 fn perform(record: &Record, state: &mut State, op: &Op) -> Result<(), Fail> {
@@ -105,7 +113,11 @@ fn perform(record: &Record, state: &mut State, op: &Op) -> Result<(), Fail> {
             Ok(())
         }
         action => {
-            let around = Surroundings { record, trees: &[] };
+            let around = Surroundings {
+                record,
+                trees: &[],
+                detached: true,
+            };
             root::perform(around, state, action)
         }
     }

@@ -2,7 +2,7 @@
 
 use super::raw::syscall;
 use rustix::io::Errno;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// `close_range(2)`: what to do with the range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,12 @@ pub(crate) fn dup_to(fd: RawFd, target: RawFd) -> Result<(), Errno> {
 pub(crate) fn dup_above(fd: RawFd, min: RawFd) -> Result<RawFd, Errno> {
     fcntl(fd, libc::F_DUPFD_CLOEXEC, min.unsigned_abs() as usize)
         .and_then(|fd| RawFd::try_from(fd).map_err(|_| Errno::BADF))
+}
+
+/// A descriptor that the child has put in place under this number, and keeps.
+pub(crate) fn borrow(number: &RawFd) -> BorrowedFd<'_> {
+    // SAFETY: it is open until exec, and the plan that holds the number is kept until then.
+    unsafe { BorrowedFd::borrow_raw(*number) }
 }
 
 /// Sets close-on-exec.

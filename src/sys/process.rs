@@ -68,6 +68,26 @@ pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Er
     Ok(Some(Waited { status, usage }))
 }
 
+/// Whether a child is stopped, which is told once.
+pub(crate) fn has_stopped(pidfd: BorrowedFd<'_>) -> bool {
+    // SAFETY: zero is a valid value for this plain C structure.
+    let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
+    let options = libc::WSTOPPED | libc::WNOHANG | libc::__WALL;
+    let args = [
+        libc::P_PIDFD as usize,
+        fd_arg(pidfd),
+        (&raw mut info) as usize,
+        options.unsigned_abs() as usize,
+        0,
+        0,
+    ];
+    // SAFETY: the structure lives on this stack and has the kernel's layout.
+    let waited = unsafe { syscall(libc::SYS_waitid, args) };
+    // SAFETY: waitid fills in the variant of the union with the pid, or leaves zeroes.
+    let pid = unsafe { info.si_pid() };
+    waited.is_ok() && pid != 0
+}
+
 /// Whether a child has not become a program: its exit signal is still the one it was made with, which
 /// is not `SIGCHLD`, and which `__WCLONE` asks for. The child may have ended; it is left to be reaped.
 pub(crate) fn is_before_exec(target: Target<'_>) -> bool {

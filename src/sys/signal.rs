@@ -2,6 +2,7 @@
 
 use super::raw::syscall;
 use rustix::io::Errno;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 /// The kernel's signal set: bit n-1 is signal n.
 pub(crate) type SigSet = u64;
@@ -24,6 +25,30 @@ pub(crate) fn set_mask(mask: SigSet) -> Result<SigSet, Errno> {
     ];
     // SAFETY: both sets live on this stack and have the kernel's size.
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) }.map(|_| old)
+}
+
+/// `rt_sigprocmask(SIG_BLOCK)`; returns the mask that was in force.
+pub(crate) fn block(more: SigSet) -> Result<SigSet, Errno> {
+    let before = set_mask(SigSet::MAX)?;
+    set_mask(before | more).map(|_| before)
+}
+
+/// `signalfd4(2)`, not blocking.
+pub(crate) fn descriptor(signals: SigSet) -> Result<OwnedFd, Errno> {
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    let args = [
+        usize::MAX,
+        core::ptr::from_ref(&signals) as usize,
+        SET_SIZE,
+        flags.unsigned_abs() as usize,
+        0,
+        0,
+    ];
+    // SAFETY: the set lives on this stack and has the kernel's size.
+    let fd = unsafe { syscall(libc::SYS_signalfd4, args) }?;
+    let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel has just opened this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The kernel's `struct sigaction`, whose tail differs between architectures but is zero here.
@@ -57,6 +82,40 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
     sigaction(signal, Some(&KernelSigaction::default()), None)
 }
 
+/// The signals that programs ignore, or that shells and supervisors start them ignoring.
+pub(crate) const USUALLY_IGNORED: SigSet = set(&[
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGTERM,
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGXFSZ,
+]);
+
+const fn set(signals: &[i32]) -> SigSet {
+    match signals {
+        [] => 0,
+        [first, rest @ ..] => 1 << (*first - 1) | set(rest),
+    }
+}
+
+/// The signals that this process ignores, as a set.
+pub(crate) fn ignored() -> SigSet {
+    (1..=SIGNALS)
+        .filter(|&signal| {
+            let mut action = KernelSigaction::default();
+            sigaction(signal, None, Some(&mut action)).is_ok() && action.handler == libc::SIG_IGN
+        })
+        .fold(0, |set, signal| set | 1 << (signal - 1))
+}
+
 /// Whether the kernel reaps this process's children itself, since nobody is to be told of their end.
 pub(crate) fn children_vanish() -> bool {
     let mut action = KernelSigaction::default();
@@ -65,8 +124,39 @@ pub(crate) fn children_vanish() -> bool {
     asked.is_ok() && (action.handler == libc::SIG_IGN || action.flags & no_wait != 0)
 }
 
-/// `timer_create(2)`: a timer that kills this process, unless it execs before: timers end at exec.
-pub(crate) fn create_kill_timer() -> Result<i32, Errno> {
+/// The signal of a timer that [`exit_when_expired`] listens to: the last real-time signal, which nobody
+/// sends.
+pub(crate) const EXPIRED: i32 = 64;
+
+/// How a child ends whose time is over, where it cannot be killed from inside.
+pub(crate) const EXPIRED_STATUS: i32 = 124;
+
+extern "C" fn expired(_: libc::c_int) {
+    super::exec::exit_group(EXPIRED_STATUS)
+}
+
+/// Has [`EXPIRED`] end this process until it execs. As process 1 of a pid namespace it ignores every
+/// signal from inside that it has no handler for, `SIGKILL` as well, so a timer can end it only by
+/// a handler.
+pub(crate) fn exit_when_expired() -> Result<(), Errno> {
+    let handler = expired as extern "C" fn(libc::c_int) as usize;
+    // x86_64 delivers no signal without a function to return by, which is never called here.
+    let (flags, restorer) = if cfg!(target_arch = "x86_64") {
+        (0x0400_0000, handler)
+    } else {
+        (0, 0)
+    };
+    let action = KernelSigaction {
+        handler,
+        flags,
+        tail: [restorer, 0, 0, 0],
+    };
+    sigaction(EXPIRED.unsigned_abs(), Some(&action), None)
+}
+
+/// `timer_create(2)`: a timer that sends this process a signal, unless it execs before: timers end at
+/// exec.
+pub(crate) fn create_timer(signal: i32) -> Result<i32, Errno> {
     #[repr(C)]
     struct Sigevent {
         value: usize,
@@ -76,7 +166,7 @@ pub(crate) fn create_kill_timer() -> Result<i32, Errno> {
     }
     let event = Sigevent {
         value: 0,
-        signo: libc::SIGKILL,
+        signo: signal,
         notify: libc::SIGEV_SIGNAL,
         pad: [0; 6],
     };

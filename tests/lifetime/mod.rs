@@ -1,3 +1,4 @@
+mod foreground;
 mod gate;
 mod nested;
 mod orphaned;

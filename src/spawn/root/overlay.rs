@@ -9,14 +9,41 @@ use crate::spawn::record::{Call, Fail, Named, Note};
 use core::ffi::CStr;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountAttrFlags, MountFlags};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Makes an overlay on the stage.
 pub(super) fn make(way: Way<'_>, overlay: &Overlay) -> Result<Mount, Fail> {
-    let stage: &Stage = way.stage.ok_or(Fail::new(Call::Mount, Errno::INVAL))?;
+    match way.stage {
+        Some(stage) => on_stage(way, stage, overlay),
+        None => detached(way, overlay),
+    }
+}
+
+/// Where no stage can be, which is where the kernel is new enough to take layers one by one (Linux 6.5).
+fn detached(way: Way<'_>, overlay: &Overlay) -> Result<Mount, Fail> {
+    let context = way.open(c"overlay")?;
+    for path in &overlay.lowers {
+        way.set_layer(&context, c"lowerdir+", &layer(way, CWD, path)?)?;
+    }
+    let mut attributes = overlay.attributes;
+    match &overlay.upper {
+        Upper::Dirs { upper, work } => {
+            way.set_layer(&context, c"upperdir", &layer(way, CWD, upper)?)?;
+            way.set_layer(&context, c"workdir", &layer(way, CWD, work)?)?;
+        }
+        Upper::None => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+        Upper::Throwaway(_) => return Err(Fail::new(Call::Fsconfig, Errno::INVAL)),
+    }
+    if overlay.userxattr {
+        way.set_flag(&context, c"userxattr")?;
+    }
+    way.finish(&context, attributes)
+}
+
+/// Makes an overlay on the stage.
+fn on_stage(way: Way<'_>, stage: &Stage, overlay: &Overlay) -> Result<Mount, Fail> {
     let mut options = Options::new();
     let mut lowers: [Option<OwnedFd>; MAX_LOWERS] = [const { None }; MAX_LOWERS];
     let mut key: &[u8] = b"lowerdir=";

@@ -1,18 +1,18 @@
 //! Attributes of a whole tree by mount(2), for kernels without mount_setattr.
 //!
 //! mount(2) changes one mount at a time and forgets the flags that it is not given again, so each mount of
-//! the tree is looked up in mountinfo, with its flags. What that file says decides: it is read until
-//! every mount of the tree has what was asked for.
+//! the tree is looked up in mountinfo, with its flags. Which mount a path led to is decided by its id, and
+//! the file is read again until every mount of the tree has what was asked for.
 
-use super::way::FdPath;
+use super::way::{FdPath, mount_id};
 use crate::spawn::record::{Call, Fail, Named, Note};
 use core::ffi::CStr;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// How often a tree is gone through; more than twice only if somebody moves its directories meanwhile.
+/// How often a tree is gone through; more than once only if somebody moves its directories meanwhile.
 const ROUNDS: usize = 8;
 /// The longest path, and a null byte.
 const PATH: usize = 4096;
@@ -44,6 +44,21 @@ pub(super) fn flags(attributes: u64) -> MountFlags {
         .fold(MountFlags::empty(), |flags, (flag, _, _)| flags | flag)
 }
 
+/// Gives attributes to the one mount that this is the root of.
+pub(super) fn top(root: &OwnedFd, attributes: u64) -> Result<(), Fail> {
+    // The lower bits of statfs are those of mount(2), save the one for nosymfollow.
+    const SAME: u64 = 0xc0f;
+    const NOSYMFOLLOW: u64 = 0x2000;
+    let stat = rustix::fs::fstatvfs(root).named(Call::Fstatfs)?;
+    let has = stat.f_flag.bits();
+    let mut flags = MountFlags::BIND | flags(attributes);
+    flags |= MountFlags::from_bits_retain(u32::try_from(has & SAME).unwrap_or(0));
+    if has & NOSYMFOLLOW != 0 {
+        flags |= MountFlags::NOSYMFOLLOW;
+    }
+    rustix::mount::mount_remount(FdPath::of(root).as_c_str(), flags, c"").named(Call::Mount)
+}
+
 /// Gives attributes to all mounts at and below `name` in the directory `top`, which mountinfo shows as
 /// the root; without the one at `name` itself if `below_only`.
 pub(super) fn tree(
@@ -62,8 +77,7 @@ pub(super) fn tree(
         while let Some(mount) = reader.next()? {
             let wanted = attributes & !mount.attributes != 0;
             if wanted && !(below_only && mount.is_top) {
-                done = false;
-                remount(top, &mount, attributes)?;
+                done &= remount(top, &mount, attributes)?;
             }
         }
         if done {
@@ -74,8 +88,8 @@ pub(super) fn tree(
     Err(Fail::new(Call::Mount, Errno::BUSY).noted(Note::HiddenMount))
 }
 
-/// Changes the mount if its path leads to it.
-fn remount(top: BorrowedFd<'_>, mount: &Mount<'_>, attributes: u64) -> Result<(), Fail> {
+/// Changes the mount if its path leads to it, and says whether it does.
+fn remount(top: BorrowedFd<'_>, mount: &Mount<'_>, attributes: u64) -> Result<bool, Fail> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let open_flags = OFlags::PATH | OFlags::CLOEXEC;
     let opened = rustix::fs::openat2(top, mount.path, open_flags, Mode::empty(), resolve);
@@ -83,26 +97,16 @@ fn remount(top: BorrowedFd<'_>, mount: &Mount<'_>, attributes: u64) -> Result<()
         Ok(root) => root,
         // Renamed meanwhile: the next round knows the new name.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::AGAIN) => {
-            return Ok(());
+            return Ok(false);
         }
         Err(errno) => return Err(Fail::new(Call::Openat2, errno)),
     };
     if mount_id(&root)? != mount.id {
-        return Ok(());
+        return Ok(false);
     }
     let flags = MountFlags::BIND | flags(mount.attributes | attributes);
-    rustix::mount::mount_remount(FdPath::of(&root).as_c_str(), flags, c"").named(Call::Mount)
-}
-
-/// The id of the mount that a descriptor is on. The kernel adds it to whatever is asked for, and asked
-/// for nothing, no file system refuses.
-fn mount_id(fd: &OwnedFd) -> Result<u64, Fail> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::empty()).named(Call::Statx)?;
-    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(Fail::new(Call::Statx, Errno::OPNOTSUPP));
-    }
-    Ok(stat.stx_mnt_id)
+    rustix::mount::mount_remount(FdPath::of(&root).as_c_str(), flags, c"").named(Call::Mount)?;
+    Ok(true)
 }
 
 /// One mount of the tree.

@@ -9,10 +9,11 @@ use crate::plan::op::{FileSystem, Source};
 use crate::spawn::record::{Call, Fail, Named, Note, Record};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use core::ffi::CStr;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -24,22 +25,38 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RECURSIVE: u32 = OpenTreeFlags::AT_RECURSIVE.bits();
 
 /// The path of a descriptor, from `/proc/self`: the stage makes that the working directory.
-pub(super) struct FdPath([u8; 16]);
+pub(super) struct FdPath([u8; 40]);
 
 impl FdPath {
     pub(super) fn of(fd: impl AsFd) -> Self {
-        let mut path = [0; 16];
-        for (slot, byte) in path.iter_mut().zip(b"fd/") {
+        Self::new(b"fd/", fd.as_fd())
+    }
+
+    /// The path from the root, where the stage is not.
+    pub(super) fn absolute(fd: impl AsFd) -> Self {
+        Self::new(b"/proc/self/fd/", fd.as_fd())
+    }
+
+    /// The path of something in a directory.
+    fn below(fd: impl AsFd, name: &CStr) -> Self {
+        let mut path = Self::of(fd);
+        let length = path.as_c_str().count_bytes();
+        let rest = path.0.iter_mut().skip(length);
+        for (slot, byte) in rest.zip([b'/'].iter().chain(name.to_bytes())) {
             *slot = *byte;
         }
-        let mut number = fd.as_fd().as_raw_fd().unsigned_abs();
-        let digits = number.checked_ilog10().unwrap_or(0).wrapping_add(1);
-        let digits = usize::try_from(digits).unwrap_or(1);
-        for slot in path.iter_mut().skip(3).take(digits).rev() {
-            *slot = b"0123456789"
-                .get((number % 10) as usize)
-                .copied()
-                .unwrap_or(b'0');
+        path
+    }
+
+    fn new(prefix: &[u8], fd: BorrowedFd<'_>) -> Self {
+        let mut path = [0; 40];
+        for (slot, byte) in path.iter_mut().zip(prefix) {
+            *slot = *byte;
+        }
+        let mut number = fd.as_raw_fd().unsigned_abs();
+        let digits = number.checked_ilog10().unwrap_or(0).wrapping_add(1) as usize;
+        for slot in path.iter_mut().skip(prefix.len()).take(digits).rev() {
+            *slot = b'0'.wrapping_add((number % 10).to_le_bytes()[0]);
             number /= 10;
         }
         Self(path)
@@ -109,6 +126,7 @@ impl Stage {
         Ok(Mount {
             fd,
             staged: Some(name),
+            alone: false,
         })
     }
 
@@ -126,8 +144,16 @@ impl Stage {
     /// Mounts a new file system of directories.
     pub(super) fn mount(&self, kind: &CStr, flags: MountFlags, data: &CStr) -> Result<Mount, Fail> {
         let at = FdPath::of(&self.dir);
-        rustix::mount::mount(c"none", at.as_c_str(), kind, flags, data).named(Call::Mount)?;
-        self.staged(STAGE_DIR)
+        // Here "read-only" would be said of the file system, not of the mount.
+        let first = flags.difference(MountFlags::RDONLY);
+        rustix::mount::mount(c"none", at.as_c_str(), kind, first, data).named(Call::Mount)?;
+        let mount = self.staged(STAGE_DIR)?;
+        if flags != first {
+            let root = FdPath::of(&mount.fd);
+            rustix::mount::mount_remount(root.as_c_str(), MountFlags::BIND | flags, c"")
+                .named(Call::Mount)?;
+        }
+        Ok(mount)
     }
 
     fn bind(&self, source: &OwnedFd) -> Result<Mount, Fail> {
@@ -138,7 +164,24 @@ impl Stage {
         };
         let (from, at) = (FdPath::of(source), FdPath::of(at));
         rustix::mount::mount_bind_recursive(from.as_c_str(), at.as_c_str()).named(Call::Mount)?;
-        self.staged(name)
+        let alone = self.is_alone(name)?;
+        Ok(Mount {
+            alone,
+            ..self.staged(name)?
+        })
+    }
+
+    /// Whether nothing is mounted below what was just mounted on the stage. A first attempt to expire a
+    /// mount only marks it, and tells one that is in use from one that is not.
+    fn is_alone(&self, name: &CStr) -> Result<bool, Fail> {
+        let path = FdPath::below(&self.top, name);
+        let flags = UnmountFlags::EXPIRE | UnmountFlags::NOFOLLOW;
+        match rustix::mount::unmount(path.as_c_str(), flags) {
+            Err(Errno::AGAIN) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
+            Err(errno) => Err(Fail::new(Call::Umount, errno)),
+            Ok(()) => Err(Fail::new(Call::Umount, Errno::NOENT)),
+        }
     }
 }
 
@@ -148,6 +191,18 @@ pub(super) struct Mount {
     pub(super) fd: OwnedFd,
     /// The name on the stage, if it is there.
     staged: Option<&'static CStr>,
+    /// Nothing is mounted below it, as far as known.
+    alone: bool,
+}
+
+impl Mount {
+    const fn detached(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            staged: None,
+            alone: false,
+        }
+    }
 }
 
 /// How mounts are made in this spawn.
@@ -157,6 +212,8 @@ pub(super) struct Way<'a> {
     pub(super) record: &'a Record,
     /// Copies of trees of the caller's, made for this spawn.
     pub(super) trees: &'a [OwnedFd],
+    /// The tree stays detached, in the caller's mount namespace (Linux 6.15).
+    pub(super) detached: bool,
 }
 
 impl Way<'_> {
@@ -170,29 +227,58 @@ impl Way<'_> {
             let flags = remount::flags(u64::from(wanted.attributes.bits()));
             return stage.mount(wanted.kind, flags, &wanted.data);
         }
-        let context =
-            rustix::mount::fsopen(wanted.kind, FsOpenFlags::FSOPEN_CLOEXEC).named(Call::Fsopen)?;
-        self.configure(&context, wanted).inspect_err(|_| {
-            let mut text = [0; 200];
-            if let Ok(length) = rustix::io::read(&context, &mut text[..]) {
-                self.record.set_text(text.get(..length).unwrap_or(&[]));
-            }
-        })?;
-        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-        let fd = rustix::mount::fsmount(&context, flags, wanted.attributes).named(Call::Fsmount)?;
-        Ok(Mount { fd, staged: None })
-    }
-
-    fn configure(&self, context: &OwnedFd, wanted: &FileSystem) -> Result<(), Fail> {
-        let says = |errno| Fail::new(Call::Fsconfig, errno).noted(Note::KernelSays);
+        let context = self.open(wanted.kind)?;
         for (key, value) in &wanted.options {
             match value {
-                Some(value) => rustix::mount::fsconfig_set_string(context, *key, value.as_c_str()),
-                None => rustix::mount::fsconfig_set_flag(context, *key),
+                Some(value) => {
+                    let set = rustix::mount::fsconfig_set_string(&context, *key, value.as_c_str());
+                    self.configured(&context, set)?;
+                }
+                None => self.set_flag(&context, key)?,
             }
-            .map_err(says)?;
         }
-        rustix::mount::fsconfig_create(context).map_err(says)
+        self.finish(&context, wanted.attributes)
+    }
+
+    pub(super) fn open(&self, kind: &CStr) -> Result<OwnedFd, Fail> {
+        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).named(Call::Fsopen)
+    }
+
+    pub(super) fn set_flag(&self, context: &OwnedFd, key: &CStr) -> Result<(), Fail> {
+        self.configured(context, rustix::mount::fsconfig_set_flag(context, key))
+    }
+
+    pub(super) fn set_layer(
+        &self,
+        context: &OwnedFd,
+        key: &CStr,
+        layer: &OwnedFd,
+    ) -> Result<(), Fail> {
+        let value = FdPath::absolute(layer);
+        let set = rustix::mount::fsconfig_set_string(context, key, value.as_c_str());
+        self.configured(context, set)
+    }
+
+    pub(super) fn finish(
+        &self,
+        context: &OwnedFd,
+        attributes: MountAttrFlags,
+    ) -> Result<Mount, Fail> {
+        self.configured(context, rustix::mount::fsconfig_create(context))?;
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        let fd = rustix::mount::fsmount(context, flags, attributes).named(Call::Fsmount)?;
+        Ok(Mount::detached(fd))
+    }
+
+    /// Keeps what the kernel says of a failure.
+    fn configured(&self, context: &OwnedFd, done: Result<(), Errno>) -> Result<(), Fail> {
+        done.map_err(|errno| {
+            let mut text = [0; 200];
+            if let Ok(length) = rustix::io::read(context, &mut text[..]) {
+                self.record.set_text(text.get(..length).unwrap_or(&[]));
+            }
+            Fail::new(Call::Fsconfig, errno).noted(Note::KernelSays)
+        })
     }
 
     /// A copy of what is mounted at the source and below it. `None` if the source is missing.
@@ -221,7 +307,11 @@ impl Way<'_> {
         let Some(stage) = self.classic() else {
             return match clone_tree(CWD, path, OpenTreeFlags::empty()) {
                 Err(Errno::NOENT) => Ok(None),
-                copied => copied.named(Call::OpenTree).map(Some),
+                copied => {
+                    let mount = copied.named(Call::OpenTree)?;
+                    self.separate(&mount)?;
+                    Ok(Some(mount))
+                }
             };
         };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -237,8 +327,20 @@ impl Way<'_> {
             Some(stage) => stage.bind(source),
             None => {
                 let flags = OpenTreeFlags::AT_EMPTY_PATH;
-                clone_tree(source.as_fd(), c"", flags).named(Call::OpenTree)
+                let mount = clone_tree(source.as_fd(), c"", flags).named(Call::OpenTree)?;
+                self.separate(&mount)?;
+                Ok(mount)
             }
+        }
+    }
+
+    /// In the caller's namespace a copy is a peer of what it was made of: what is mounted below it would
+    /// show there.
+    fn separate(&self, mount: &Mount) -> Result<(), Fail> {
+        if self.detached {
+            make_private(mount.fd.as_fd()).named(Call::MountSetattr)
+        } else {
+            Ok(())
         }
     }
 
@@ -248,7 +350,7 @@ impl Way<'_> {
             .get(index)
             .ok_or(Fail::new(Call::MoveMount, Errno::BADF))?;
         let fd = rustix::io::fcntl_dupfd_cloexec(tree, 0).named(Call::Fcntl)?;
-        Ok(Mount { fd, staged: None })
+        Ok(Mount::detached(fd))
     }
 
     /// Gives attributes to a mount that is not in its place yet, and to all mounts below it.
@@ -268,6 +370,13 @@ impl Way<'_> {
         if let (Some(stage), Some(name)) = (self.stage, mount.staged)
             && stage.classic
         {
+            if mount.alone {
+                return if below_only {
+                    Ok(())
+                } else {
+                    remount::top(&mount.fd, attributes)
+                };
+            }
             let (proc_self, top) = (stage.proc_self.as_fd(), stage.top.as_fd());
             return remount::tree(proc_self, top, name, attributes, below_only);
         }
@@ -305,23 +414,14 @@ impl Way<'_> {
         if self.classic().is_none() {
             return set(root.as_fd(), 0, libc::MOUNT_ATTR_RDONLY, 0);
         }
-        // The lower bits of statfs are those of mount(2), save the one for nosymfollow.
-        const SAME: u64 = 0xc0e;
-        const NOSYMFOLLOW: u64 = 0x2000;
-        let has = rustix::fs::fstatvfs(root)
-            .named(Call::Fstatfs)?
-            .f_flag
-            .bits();
-        let mut flags = MountFlags::BIND | MountFlags::RDONLY;
-        flags |= MountFlags::from_bits_retain(u32::try_from(has & SAME).unwrap_or(0));
-        if has & NOSYMFOLLOW != 0 {
-            flags |= MountFlags::NOSYMFOLLOW;
-        }
-        rustix::mount::mount_remount(FdPath::of(root).as_c_str(), flags, c"").named(Call::Mount)
+        remount::top(root, libc::MOUNT_ATTR_RDONLY)
     }
 
     /// Attaches a mount over the root that paths begin at, where they do not lead to it.
     pub(super) fn attach_over_root(&self, mount: &Mount) -> Result<(), Fail> {
+        if self.detached {
+            return Ok(());
+        }
         if self.classic().is_some() && mount.staged.is_some() {
             return rustix::mount::mount_move(FdPath::of(&mount.fd).as_c_str(), c"/")
                 .named(Call::Mount);
@@ -367,8 +467,17 @@ impl Way<'_> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let fd = rustix::mount::open_tree(CWD, source, flags).named(Call::OpenTree)?;
         check_device(&fd, number)?;
-        Ok(Mount { fd, staged: None })
+        Ok(Mount::detached(fd))
     }
+}
+
+/// Cuts a tree off from its peers and masters, in its whole depth.
+pub(in crate::spawn) fn make_private(tree: BorrowedFd<'_>) -> Result<(), Errno> {
+    let attr = MountAttr {
+        propagation: libc::MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    mount_setattr(tree, c"", AtFlags::EMPTY_PATH.bits() | RECURSIVE, &attr)
 }
 
 fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<Mount, Errno> {
@@ -376,7 +485,7 @@ fn clone_tree(dir: BorrowedFd<'_>, path: &CStr, more: OpenTreeFlags) -> Result<M
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
         | more;
-    rustix::mount::open_tree(dir, path, flags).map(|fd| Mount { fd, staged: None })
+    rustix::mount::open_tree(dir, path, flags).map(Mount::detached)
 }
 
 fn set(mount: BorrowedFd<'_>, flags: u32, attributes: u64, clear: u64) -> Result<(), Fail> {
@@ -412,6 +521,17 @@ pub(super) fn is_dir(fd: &OwnedFd) -> Result<bool, Fail> {
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
+/// The id of the mount that a descriptor is on. The kernel adds it to whatever is asked for, and asked
+/// for nothing, no file system refuses.
+pub(super) fn mount_id(fd: &OwnedFd) -> Result<u64, Fail> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::empty()).named(Call::Statx)?;
+    if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(Fail::new(Call::Statx, Errno::OPNOTSUPP));
+    }
+    Ok(stat.stx_mnt_id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,5 +542,8 @@ mod tests {
         let path = FdPath::of(&file);
         let text = path.as_c_str().to_str().expect("ASCII");
         assert_eq!(text, format!("fd/{}", file.as_raw_fd()));
+        let path = FdPath::below(&file, STAGE_UPPER);
+        let text = path.as_c_str().to_str().expect("ASCII");
+        assert_eq!(text, format!("fd/{}/.ringfence-upper", file.as_raw_fd()));
     }
 }

@@ -102,8 +102,14 @@ fn prepare(job: &Job) -> Result<(), (u32, Errno)> {
     } else if job.is(setting::SIGNAL_GROUP) {
         calls::new_group().map_err(|errno| (call::SETPGID, errno))?;
     }
-    if job.is(setting::TERMINAL) {
-        calls::take_terminal(0).map_err(|errno| (call::IOCTL, errno))?;
+    for (stream, setting) in [
+        (0, setting::TERMINAL_0),
+        (1, setting::TERMINAL_1),
+        (2, setting::TERMINAL_2),
+    ] {
+        if job.is(setting) {
+            calls::take_terminal(stream).map_err(|errno| (call::IOCTL, errno))?;
+        }
     }
     // A mask that is valid cannot be refused.
     let _ = calls::set_signal_mask(0);

@@ -239,7 +239,7 @@ impl<'a> Init<'a> {
     /// Reports a stop of the program, one at a time, so that the socket cannot fill up.
     fn mirror(&mut self) {
         let Some(program) = self.program else { return };
-        if !self.job.is(setting::REPORT_STOPS) || self.unseen {
+        if self.unseen {
             return;
         }
         let what = calls::WSTOPPED | calls::WCONTINUED;

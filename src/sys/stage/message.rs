@@ -108,10 +108,10 @@ pub(crate) mod setting {
     pub(crate) const SIGNAL_GROUP: u32 = 8;
     /// A session for the program.
     pub(crate) const NEW_SESSION: u32 = 16;
-    /// The terminal that is standard input becomes the controlling one of that session.
-    pub(crate) const TERMINAL: u32 = 32;
     /// Die with the caller.
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
-    /// Report stops of the program.
-    pub(crate) const REPORT_STOPS: u32 = 128;
+    /// The terminal that is this stream becomes the controlling one of the program's session.
+    pub(crate) const TERMINAL_0: u32 = 256;
+    pub(crate) const TERMINAL_1: u32 = 512;
+    pub(crate) const TERMINAL_2: u32 = 1024;
 }

@@ -1,0 +1,134 @@
+//! Roots of a few and of many binds: by the newer calls, by mount(2), from a template, and the floor.
+//!
+//! Each contender is the whole life of a sandbox, from spawn to the end of a tiny program. They take turns,
+//! so that a busy machine is unfair to none.
+
+#![allow(missing_docs, reason = "criterion_group! makes a public function")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a bench that cannot be set up has nothing to report to but its user"
+)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use ringfence::{IdMap, Plan, Rootfs, Sandbox};
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+mod floor;
+use floor::{Floor, Row};
+
+fn sandbox(binds: usize) -> Sandbox {
+    let bound = floor::bound_directories();
+    let mut sandbox = Sandbox::new()
+        .user()
+        .mount()
+        .pid()
+        .uts()
+        .ipc()
+        .cgroup()
+        .user_map(IdMap::root())
+        .rootfs(Rootfs::tmpfs().read_only());
+    for number in 0..binds {
+        let source = bound[number % bound.len()];
+        sandbox = match number.checked_sub(bound.len()) {
+            None => sandbox.bind_ro(source, source),
+            Some(more) => sandbox.bind_ro(source, format!("/more{more}")),
+        };
+    }
+    sandbox.proc("/proc")
+}
+
+fn plan(sandbox: Sandbox, program: &Path) -> Plan {
+    sandbox.command(program).compile().unwrap()
+}
+
+/// A plan made where the newer calls are missing; it does without them everywhere.
+fn plan_by_mount(sandbox: Sandbox, program: &Path) -> Plan {
+    let compile = || {
+        let missing = [
+            libc::SYS_mount_setattr,
+            libc::SYS_open_tree,
+            libc::SYS_fsopen,
+        ];
+        common::seccomp::deny(&missing.map(|call| (call, libc::ENOSYS))).unwrap();
+        plan(sandbox, program)
+    };
+    // The filter holds for one thread.
+    std::thread::scope(|scope| scope.spawn(compile).join().unwrap())
+}
+
+fn run(plan: &Plan) {
+    assert!(plan.spawn().unwrap().wait().unwrap().success());
+}
+
+fn rows(criterion: &mut Criterion) {
+    let directory = floor::program_directory();
+    let program = floor::tiny_program(directory.path());
+    let template = plan(sandbox(5).template(), &program);
+    let template_works = template.spawn().and_then(|mut child| child.wait()).is_ok();
+    for binds in [5, 50] {
+        let mut group = criterion.benchmark_group(format!("{binds} binds"));
+        let new = plan(sandbox(binds), &program);
+        group.bench_function("newer calls", |b| b.iter(|| run(&new)));
+        let classic = plan_by_mount(sandbox(binds), &program);
+        group.bench_function("mount(2)", |b| b.iter(|| run(&classic)));
+        if template_works {
+            let template = plan(sandbox(binds).template(), &program);
+            group.bench_function("template", |b| b.iter(|| run(&template)));
+        }
+        if binds == 5 {
+            let mut floor = Floor::new(Row::MinimalRoot, &program, &[]);
+            group.bench_function("floor", |b| b.iter(|| floor.spawn_and_wait()));
+        }
+        group.finish();
+    }
+}
+
+/// The same side by side.
+fn ratios(_: &mut Criterion) {
+    let directory = floor::program_directory();
+    let program = floor::tiny_program(directory.path());
+    for binds in [5, 50] {
+        let new = plan(sandbox(binds), &program);
+        let classic = plan_by_mount(sandbox(binds), &program);
+        let template = plan(sandbox(binds).template(), &program);
+        let [new, classic] = floor::interleave(300, [&mut || run(&new), &mut || run(&classic)]);
+        println!(
+            "{binds} binds, medians: newer calls {:?}, mount(2) {:?}",
+            new.median(),
+            classic.median()
+        );
+        if template.spawn().and_then(|mut child| child.wait()).is_ok() {
+            let fresh = plan(sandbox(binds), &program);
+            let [fresh, template] =
+                floor::interleave(300, [&mut || run(&fresh), &mut || run(&template)]);
+            println!(
+                "{binds} binds, medians: fresh {:?}, template {:?}",
+                fresh.median(),
+                template.median()
+            );
+        }
+    }
+    let new = plan(sandbox(5), &program);
+    let mut floor = Floor::new(Row::MinimalRoot, &program, &[]);
+    let [new, floor] = floor::interleave(300, [&mut || run(&new), &mut || floor.spawn_and_wait()]);
+    println!(
+        "5 binds, medians: ours {:?}, floor {:?}",
+        new.median(),
+        floor.median()
+    );
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .sample_size(50)
+        .without_plots();
+    targets = ratios, rows
+}
+criterion_main!(benches);
