@@ -24,7 +24,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "ns",
-        may_name: &["error", "sandbox", "sys"],
+        may_name: &["error", "process", "sandbox", "sys"],
     },
     Rule {
         module: "sandbox",

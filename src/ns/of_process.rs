@@ -2,6 +2,7 @@
 
 use super::{AnyNamespace, Kind};
 use crate::error::{Error, Result, Step};
+use crate::process::pid_in_procfs;
 use crate::sys::nsfs;
 use crate::sys::process::pidfd_signal;
 use rustix::fs::{Mode, OFlags};
@@ -128,28 +129,12 @@ impl Link {
             let object = &object;
             move |errno| failed(object, call, errno)
         };
-        let pid = pid_in_proc(pidfd).map_err(failed("read(/proc/thread-self/fdinfo)"))?;
+        let pid = pid_in_procfs(pidfd.as_raw_fd()).map_err(|(call, errno)| failed(call)(errno))?;
         let opened = open(&format!("/proc/{pid}/ns/{}", self.name));
         // Unless the process is still there, the number may have been another's.
         look(pidfd).map_err(failed("pidfd_send_signal"))?;
         AnyNamespace::from_fd(opened.map_err(failed("open"))?, &object)
     }
-}
-
-/// The number of a pidfd's process in the pid namespace that `/proc` shows.
-fn pid_in_proc(pidfd: BorrowedFd<'_>) -> Result<u32, Errno> {
-    let path = format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
-    let pid: i64 = pid
-        .and_then(|pid| pid.trim().parse().ok())
-        .ok_or(Errno::BADF)?;
-    // -1 for a process that has ended, 0 for one that is not visible.
-    u32::try_from(pid)
-        .ok()
-        .filter(|pid| *pid != 0)
-        .ok_or(Errno::SRCH)
 }
 
 /// Whether the process has not been reaped; it need not be one that the caller may signal.

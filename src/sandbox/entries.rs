@@ -286,7 +286,7 @@ impl Sandbox {
     /// gives every program a copy of the prepared mounts.
     ///
     /// It is as isolated as without: what a program could write to, or what shows its namespaces, is
-    /// still mounted for each program alone. So a [`Rootfs::tmpfs`] has to be
+    /// still mounted for each program alone. So a [`Rootfs::tmpfs`](super::Rootfs::tmpfs) has to be
     /// [read-only](crate::Rootfs::read_only); its contents are, down to the file system, which no root
     /// inside can change.
     ///
