@@ -20,7 +20,17 @@ mod common;
 mod floor;
 use floor::{Floor, Row};
 
+/// A root that a template can be made of.
 fn sandbox(binds: usize) -> Sandbox {
+    with_root(Rootfs::tmpfs().read_only(), binds)
+}
+
+/// The root of the floor.
+fn plain(binds: usize) -> Sandbox {
+    with_root(Rootfs::tmpfs(), binds)
+}
+
+fn with_root(root: Rootfs, binds: usize) -> Sandbox {
     let bound = floor::bound_directories();
     let mut sandbox = Sandbox::new()
         .user()
@@ -30,7 +40,7 @@ fn sandbox(binds: usize) -> Sandbox {
         .ipc()
         .cgroup()
         .user_map(IdMap::root())
-        .rootfs(Rootfs::tmpfs().read_only());
+        .rootfs(root);
     for number in 0..binds {
         let source = bound[number % bound.len()];
         sandbox = match number.checked_sub(bound.len()) {
@@ -79,10 +89,8 @@ fn rows(criterion: &mut Criterion) {
             let template = plan(sandbox(binds).template(), &program);
             group.bench_function("template", |b| b.iter(|| run(&template)));
         }
-        if binds == 5 {
-            let mut floor = Floor::new(Row::MinimalRoot, &program, &[]);
-            group.bench_function("floor", |b| b.iter(|| floor.spawn_and_wait()));
-        }
+        let mut floor = Floor::new(Row::MinimalRoot, &program, &[]).binds(binds);
+        group.bench_function("floor", |b| b.iter(|| floor.spawn_and_wait()));
         group.finish();
     }
 }
@@ -111,15 +119,16 @@ fn ratios(_: &mut Criterion) {
                 template.median()
             );
         }
+        let ours = plan(plain(binds), &program);
+        let mut floor = Floor::new(Row::MinimalRoot, &program, &[]).binds(binds);
+        let [ours, floor] =
+            floor::interleave(300, [&mut || run(&ours), &mut || floor.spawn_and_wait()]);
+        println!(
+            "{binds} binds, medians: ours {:?}, floor {:?}",
+            ours.median(),
+            floor.median()
+        );
     }
-    let new = plan(sandbox(5), &program);
-    let mut floor = Floor::new(Row::MinimalRoot, &program, &[]);
-    let [new, floor] = floor::interleave(300, [&mut || run(&new), &mut || floor.spawn_and_wait()]);
-    println!(
-        "5 binds, medians: ours {:?}, floor {:?}",
-        new.median(),
-        floor.median()
-    );
 }
 
 criterion_group! {

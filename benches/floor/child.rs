@@ -12,7 +12,7 @@ pub(super) struct Recipe {
     pub(super) close_first: bool,
     pub(super) uid_map: String,
     pub(super) gid_map: String,
-    pub(super) binds: [Bind; 5],
+    pub(super) binds: Vec<Bind>,
     pub(super) program: CString,
     pub(super) argv: raw::StringList,
     pub(super) envp: raw::StringList,

@@ -97,15 +97,30 @@ impl Floor {
                 close_first: false,
                 uid_map: format!("0 {} 1", rustix::process::geteuid().as_raw()),
                 gid_map: format!("0 {} 1", rustix::process::getegid().as_raw()),
-                binds: bound_directories().map(|path| child::Bind {
-                    source: c_string(path.as_bytes()),
-                    target: c_string(path.trim_start_matches('/').as_bytes()),
-                }),
+                binds: bound_directories()
+                    .map(|path| child::Bind {
+                        source: c_string(path.as_bytes()),
+                        target: c_string(path.trim_start_matches('/').as_bytes()),
+                    })
+                    .into(),
                 program: c_string(program.as_os_str().as_bytes()),
                 argv: raw::StringList::new(argv),
                 envp: raw::StringList::new(envp),
             },
         }
+    }
+
+    /// Binds the same directories again, as `/more0`, `/more1` and so on, until there are this many.
+    #[must_use]
+    pub(crate) fn binds(mut self, number: usize) -> Self {
+        let bound = bound_directories();
+        for more in 0..number.saturating_sub(bound.len()) {
+            self.recipe.binds.push(child::Bind {
+                source: c_string(bound[more % bound.len()].as_bytes()),
+                target: c_string(format!("more{more}").as_bytes()),
+            });
+        }
+        self
     }
 
     /// Shares the descriptor table with the child, which leaves it empty-handed as its first step:

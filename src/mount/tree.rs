@@ -1,7 +1,9 @@
 //! Mount trees as descriptors.
 
 use super::{Attributes, Propagation, Recursion};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::ns::NamespaceSet;
+use crate::sandbox::{IdMap, Sandbox};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -157,6 +159,39 @@ impl Tree {
             },
         )?;
         Ok(self)
+    }
+
+    /// [`idmapped`](Self::idmapped) through a user namespace that is made for it, with this map for users and
+    /// groups: an id on disk is `inside`, the one that is seen `outside`.
+    ///
+    /// # Errors
+    /// Those of [`idmapped`](Self::idmapped), and those of the map, see [`Sandbox::user_map`].
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use ringfence::IdMap;
+    /// use ringfence::mount::{Recursion, Tree};
+    ///
+    /// # fn main() -> ringfence::Result<()> {
+    /// // What belongs to 1000 on disk is root's here, and the other way round for what root makes.
+    /// let home = Tree::clone_of("/home/joe", Recursion::MountOnly)?
+    ///     .idmapped_by(IdMap::range(1000, 0, 1), Recursion::MountOnly)?;
+    /// home.attach("/mnt")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn idmapped_by(self, map: impl Into<IdMap>, recursion: Recursion) -> Result<Self> {
+        let map = map.into();
+        let sandbox = Sandbox::new().user().user_map(map.clone()).group_map(map);
+        let made = NamespaceSet::create(&sandbox)?;
+        match &made.user {
+            Some(user) => self.idmapped(user, recursion),
+            None => Err(Error::other(
+                ErrorKind::System,
+                Step::Mount,
+                "a user namespace for the id map has not been made",
+            )),
+        }
     }
 
     fn change(&self, recursion: Recursion, attr: MountAttr) -> Result<()> {

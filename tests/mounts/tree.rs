@@ -181,6 +181,32 @@ fn owners_are_mapped() {
 }
 
 #[test]
+fn owners_are_mapped_by_a_map() {
+    isolated_as_both(|| {
+        require!(root, kernel(6, 3));
+        let dir = TempDir::new().unwrap();
+        let tmpfs = Filesystem::new("tmpfs").create().unwrap();
+        tmpfs.attach(dir.path()).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        fs::create_dir(dir.path().join("at")).unwrap();
+        for name in ["", "file"] {
+            std::os::unix::fs::chown(dir.path().join(name), Some(1000), Some(1000)).unwrap();
+        }
+        Tree::clone_of(dir.path(), Recursion::MountOnly)
+            .unwrap()
+            .idmapped_by(ringfence::IdMap::range(1000, 0, 1), Recursion::MountOnly)
+            .unwrap()
+            .attach(dir.path().join("at"))
+            .unwrap();
+        let seen = fs::metadata(dir.path().join("at/file")).unwrap();
+        assert_eq!((seen.uid(), seen.gid()), (0, 0));
+        fs::write(dir.path().join("at/new"), "").unwrap();
+        let below = fs::metadata(dir.path().join("new")).unwrap();
+        assert_eq!((below.uid(), below.gid()), (1000, 1000));
+    });
+}
+
+#[test]
 fn a_tree_is_bound_in_every_spawn() {
     isolated_as_both(|| {
         require!(root, new_proc, kernel(6, 15));
