@@ -1,9 +1,11 @@
 //! From the description to the plan: everything is checked here, before anything is created.
 
+mod attributes;
+
 use super::features::Features;
 use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op, Terminal};
-use super::place::{c_path, c_string};
+use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Stage};
 use super::{Cgroup, Compiled, Given, Method, Template, root};
@@ -12,7 +14,7 @@ use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
-use crate::sandbox::{Command, Engine, MountLock, Sandbox, Setgroups};
+use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
@@ -534,210 +536,6 @@ impl Compiler<'_> {
             );
         }
         Ok(())
-    }
-
-    /// Session, ids, umask and working directory. Returns whether the child takes on an id that is not
-    /// the caller's, which changes the dumpable flag of the memory that they share.
-    fn process_attributes(&mut self, maps: Option<&Maps>, terminal: bool) -> Result<bool> {
-        let command = self.command;
-        if let Some(mask) = command.umask
-            && mask > 0o777
-        {
-            return Err(Error::invalid(
-                "umask",
-                format!("{mask:o} is more than 777"),
-            ));
-        }
-        let builds = self
-            .ops
-            .iter()
-            .any(|op| matches!(op.action, Action::ClearUmask));
-        if builds || command.umask.is_some() {
-            let object = command
-                .umask
-                .map_or("umask of the caller".to_owned(), |mask| {
-                    format!("umask {mask:03o}")
-                });
-            self.push(
-                Step::Ids,
-                object,
-                Action::SetUmask {
-                    mask: command.umask,
-                },
-            );
-        }
-        if (command.new_session || terminal) && self.sandbox.init.is_none() {
-            self.push(Step::Session, "new session", Action::NewSession);
-        }
-        self.check_ids(maps)?;
-        let drops_groups = command.uid.is_some()
-            && command.groups.is_none()
-            && match maps {
-                Some(maps) => {
-                    maps.setgroups == Setgroups::Allow && maps.groups.writer != Writer::Nobody
-                }
-                None => self.caller.has(rustix::thread::CapabilitySet::SETGID),
-            };
-        let groups = match &command.groups {
-            Some(groups) => Some(groups.as_slice()),
-            None if drops_groups => Some(&[][..]),
-            None => None,
-        };
-        if groups.is_some() || command.gid.is_some() || command.uid.is_some() {
-            let mut parts = Vec::new();
-            if let Some(groups) = groups {
-                parts.push(format!("groups {groups:?}"));
-            }
-            parts.extend(command.gid.map(|id| format!("gid {id}")));
-            parts.extend(command.uid.map(|id| format!("uid {id}")));
-            self.push(
-                Step::Ids,
-                parts.join(", "),
-                Action::SetIds(Ids {
-                    groups: groups.map(|ids| ids.iter().map(|&id| Gid::from_raw(id)).collect()),
-                    gid: command.gid.map(Gid::from_raw),
-                    uid: command.uid.map(Uid::from_raw),
-                }),
-            );
-        }
-        self.current_dir()?;
-        Ok(self.changes_ids(maps))
-    }
-
-    /// The ids inside that the child has while it mounts.
-    fn inside_ids(&self, maps: Option<&Maps>) -> (u32, u32) {
-        let Some(maps) = maps else {
-            return (self.caller.uid, self.caller.gid);
-        };
-        let (uid, gid) = maps.setup_ids(&self.caller);
-        (
-            uid.unwrap_or_else(|| maps.users.inside(self.caller.uid)),
-            gid.unwrap_or_else(|| maps.groups.inside(self.caller.gid)),
-        )
-    }
-
-    fn check_ids(&self, maps: Option<&Maps>) -> Result<()> {
-        let command = self.command;
-        let ids = command.uid.is_some() || command.gid.is_some() || command.groups.is_some();
-        if ids && self.sandbox.mount_lock == Some(MountLock::Nested) {
-            return Err(Error::invalid(
-                "lock_mounts",
-                "in the nested user namespace there are no other ids for uid, gid and groups; see MountLock::DropCapability",
-            ));
-        }
-        for (setter, id, map) in [
-            ("uid", command.uid, maps.map(|maps| &maps.users)),
-            ("gid", command.gid, maps.map(|maps| &maps.groups)),
-        ] {
-            let Some(id) = id else { continue };
-            if id == u32::MAX {
-                return Err(Error::invalid(setter, format!("{id} is not a valid id")));
-            }
-            if map.is_some_and(|map| !map.maps_inside(id)) {
-                return Err(Error::invalid(
-                    setter,
-                    format!(
-                        "{id} does not exist in the new user namespace, see user_map and group_map"
-                    ),
-                ));
-            }
-        }
-        let Some(groups) = &command.groups else {
-            return Ok(());
-        };
-        if groups.len() > NGROUPS_MAX {
-            return Err(Error::invalid(
-                "groups",
-                format!(
-                    "{} groups, the kernel takes at most {NGROUPS_MAX}",
-                    groups.len()
-                ),
-            ));
-        }
-        if groups.contains(&u32::MAX) {
-            return Err(Error::invalid(
-                "groups",
-                format!("{} is not a valid id", u32::MAX),
-            ));
-        }
-        let Some(maps) = maps else { return Ok(()) };
-        if maps.setgroups == Setgroups::Deny {
-            return Err(Error::invalid(
-                "groups",
-                "the new user namespace denies setgroups(2); Setgroups::Allow permits it",
-            ));
-        }
-        match groups.iter().find(|&&id| !maps.groups.maps_inside(id)) {
-            Some(id) => Err(Error::invalid(
-                "groups",
-                format!("{id} does not exist in the new user namespace, see group_map"),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    fn changes_ids(&self, maps: Option<&Maps>) -> bool {
-        let outside = |id: Option<u32>, own: u32, map: Option<&super::maps::Map>| {
-            id.is_some_and(|id| map.map_or(Some(id), |map| map.outside(id)) != Some(own))
-        };
-        let setup = maps.map_or((None, None), |maps| maps.setup_ids(&self.caller));
-        setup.0.is_some()
-            || setup.1.is_some()
-            || outside(
-                self.command.uid,
-                self.caller.uid,
-                maps.map(|maps| &maps.users),
-            )
-            || outside(
-                self.command.gid,
-                self.caller.gid,
-                maps.map(|maps| &maps.groups),
-            )
-    }
-
-    fn current_dir(&mut self) -> Result<()> {
-        let Some(dir) = &self.command.current_dir else {
-            return Ok(());
-        };
-        let confined = self.sandbox.rootfs.is_some();
-        if confined && !dir.is_absolute() {
-            return Err(Error::invalid(
-                "current_dir",
-                format!(
-                    "{} is not an absolute path, and there is a new root",
-                    dir.display()
-                ),
-            ));
-        }
-        let path = c_path(dir.as_os_str()).map_err(|what| Error::invalid("current_dir", what))?;
-        self.push(
-            Step::CurrentDir,
-            dir.display().to_string(),
-            Action::CurrentDir { path, confined },
-        );
-        Ok(())
-    }
-
-    fn descriptors(&self) -> Result<Vec<(std::sync::Arc<OwnedFd>, i32)>> {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let mut seen = Vec::new();
-        for &(_, target) in &self.command.descriptors {
-            let refuse = |what: &str| Err(Error::invalid("descriptor", format!("{target} {what}")));
-            let Ok(number) = u64::try_from(target) else {
-                return refuse("is negative");
-            };
-            if number <= 2 {
-                return refuse("is a standard stream, see stdin, stdout and stderr");
-            }
-            if limit.is_some_and(|limit| number >= limit) {
-                return refuse("is beyond the limit on descriptors (RLIMIT_NOFILE)");
-            }
-            if seen.contains(&target) {
-                return refuse("is given twice");
-            }
-            seen.push(target);
-        }
-        Ok(self.command.descriptors.clone())
     }
 
     /// A terminal in the devpts of the sandbox, if it has one.
