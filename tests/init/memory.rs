@@ -13,6 +13,8 @@ fn waiting() -> ringfence::Command {
 
 both_forms! {
     fn no_descriptor_but_a_socket() {
+        // It is not dumpable: only root looks into it.
+        require!(root);
         let secret = tempfile::tempfile().unwrap();
         let kept: std::os::fd::OwnedFd = secret.into();
         let child = waiting().descriptor(kept, 7).spawn().unwrap();
