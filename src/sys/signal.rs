@@ -86,17 +86,10 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
 pub(crate) const USUALLY_IGNORED: SigSet = set(&[
     libc::SIGHUP,
     libc::SIGINT,
-    libc::SIGQUIT,
     libc::SIGUSR1,
-    libc::SIGUSR2,
     libc::SIGPIPE,
-    libc::SIGALRM,
     libc::SIGTERM,
     libc::SIGCHLD,
-    libc::SIGTSTP,
-    libc::SIGTTIN,
-    libc::SIGTTOU,
-    libc::SIGXFSZ,
 ]);
 
 const fn set(signals: &[i32]) -> SigSet {
