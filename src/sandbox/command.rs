@@ -14,7 +14,8 @@ use std::time::Duration;
 ///
 /// Where a method has the name of one of [`std::process::Command`] it does the same, apart from two
 /// things. Every method takes the command by value and hands it back. And the program starts with an
-/// empty signal mask and the default action for every signal, whatever the caller blocks or ignores;
+/// empty signal mask, and the default action for every signal that the caller ignored when the command was
+/// compiled, and in any case for `SIGHUP`, `SIGINT`, `SIGUSR1`, `SIGPIPE`, `SIGTERM` and `SIGCHLD`;
 /// std hands on the mask, and what is ignored but for `SIGPIPE`. The environment and the ids of the caller
 /// are read when the command is [compiled](Command::compile).
 ///
@@ -226,7 +227,7 @@ impl Command {
     /// the child without interruption, so a child that somebody stops or freezes, or whose system call
     /// hangs, is ended after this time.
     ///
-    /// A timer in the child does that. It is process 1 of a new pid namespace, it ignores signals from
+    /// A timer in the child does that. If it is process 1 of a new pid namespace, it ignores signals from
     /// inside, and the timer cannot end a system call that gives way to `SIGKILL` alone, such as one on a
     /// network file system that does not answer. Where this method is used, and where there is a
     /// [cgroup](Sandbox::into_cgroup), a thread of the caller looks after such a child, which costs as much as
