@@ -5,7 +5,10 @@ use crate::process::Child;
 use crate::sys::signal::{self, SigSet};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{
+    Pid, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process,
+    kill_process_group,
+};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 
@@ -29,7 +32,13 @@ impl Child {
     /// stopped, the caller stops, so that its shell takes over; when the caller is continued,
     /// so is the program.
     ///
-    /// Meanwhile these signals, and `SIGCHLD`, are blocked in the calling thread. A caller with other
+    /// A program that was [started in the foreground](crate::Command::foreground) loses the caller's terminal
+    /// while it is stopped, and gets it back, with the modes that it had set, when it goes on. As it
+    /// has a process group of its own, the whole group of the caller stops with it. If that group is
+    /// the one of the session's leader, there is no shell to take over: then the program, which cannot be
+    /// stopped usefully, is continued at once.
+    ///
+    /// Meanwhile these signals, `SIGCHLD` and `SIGCONT` are blocked in the calling thread. A caller with other
     /// threads has to block them there, and one that is to lose none of them blocks them before it
     /// spawns: the program starts with none blocked all the same.
     ///
@@ -44,14 +53,15 @@ impl Child {
                 return Ok(status);
             }
             if self.has_stopped() {
-                // Returns when the caller is continued.
-                let _ = kill_process(getpid(), Signal::STOP);
-                self.signal(libc::SIGCONT)?;
+                self.stop_with_program()?;
                 continue;
             }
             self.sleep(&signals)?;
             while let Some(got) = signals.next() {
-                if FORWARDED.contains(&got.number) && (got.by_process || self.is_apart()) {
+                if got.number == libc::SIGCONT {
+                    // A shell has perhaps brought the caller to the foreground.
+                    self.hand_over();
+                } else if FORWARDED.contains(&got.number) && (got.by_process || self.is_apart()) {
                     self.signal(got.number)?;
                 }
             }
@@ -61,6 +71,38 @@ impl Child {
     /// The program is in another process group than the caller.
     fn is_apart(&self) -> bool {
         self.plan().apart
+    }
+
+    /// Returns when the caller, and the program, have been continued.
+    fn stop_with_program(&mut self) -> Result<()> {
+        match &mut self.controlling {
+            None => drop(kill_process(getpid(), Signal::STOP)),
+            Some(controlling) => {
+                controlling.stopped();
+                if getsid(None) != Ok(getpgrp()) {
+                    let _ = kill_current_process_group(Signal::STOP);
+                }
+            }
+        }
+        self.hand_over();
+        self.continue_program()
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(controlling) = &mut self.controlling {
+            controlling.continued();
+        }
+    }
+
+    /// The terminal has stopped the whole group. Process 1 knows that by itself.
+    fn continue_program(&self) -> Result<()> {
+        let leads_group = self.plan().foreground && self.control().is_none();
+        let group = Pid::from_raw(self.id().cast_signed()).filter(|_| leads_group);
+        match group.map(|group| kill_process_group(group, Signal::CONT)) {
+            Some(Ok(())) => Ok(()),
+            // The program has left its group.
+            _ => self.signal(libc::SIGCONT),
+        }
     }
 
     fn sleep(&self, signals: &Signals) -> Result<()> {
@@ -100,7 +142,7 @@ impl Signals {
         let failed = |call| move |errno| Error::system(Step::Wait, "signals", call, errno);
         let wanted = FORWARDED
             .iter()
-            .chain(&[libc::SIGCHLD])
+            .chain(&[libc::SIGCHLD, libc::SIGCONT])
             .fold(0, |set: SigSet, &number| set | 1 << (number - 1));
         let fd = signal::descriptor(wanted).map_err(failed("signalfd4"))?;
         let before = signal::block(wanted).map_err(failed("rt_sigprocmask"))?;

@@ -1,5 +1,9 @@
 //! Pseudo-terminals: the caller's end of the one that a program runs on.
 
+mod controlling;
+
+pub(crate) use controlling::Controlling;
+
 use crate::sandbox::WindowSize;
 use rustix::io::Errno;
 use std::io::{self, Read, Write};

@@ -3,6 +3,10 @@ mod gate;
 mod nested;
 mod orphaned;
 mod shutdown;
+mod terminal;
+
+#[path = "../support/signal.rs"]
+mod signal;
 
 use crate::common::seccomp;
 
