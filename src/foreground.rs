@@ -2,26 +2,14 @@
 
 use crate::error::{Error, Result, Step};
 use crate::process::Child;
-use crate::sys::signal::{self, SigSet};
+use crate::signals::Signals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process,
     kill_process_group,
 };
-use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
-
-/// What is passed on.
-const FORWARDED: [i32; 7] = [
-    libc::SIGINT,
-    libc::SIGTERM,
-    libc::SIGHUP,
-    libc::SIGQUIT,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGWINCH,
-];
 
 impl Child {
     /// Waits for the end of the program, as a tool does that runs in the foreground for it.
@@ -61,16 +49,11 @@ impl Child {
                 if got.number == libc::SIGCONT {
                     // A shell has perhaps brought the caller to the foreground.
                     self.hand_over();
-                } else if FORWARDED.contains(&got.number) && (got.by_process || self.is_apart()) {
+                } else if got.is_forwarded(self.plan().apart) {
                     self.signal(got.number)?;
                 }
             }
         }
-    }
-
-    /// The program is in another process group than the caller.
-    fn is_apart(&self) -> bool {
-        self.plan().apart
     }
 
     /// Returns when the caller, and the program, have been continued.
@@ -108,11 +91,12 @@ impl Child {
     fn sleep(&self, signals: &Signals) -> Result<()> {
         let mut fds = vec![
             PollFd::new(self, PollFlags::IN),
-            PollFd::new(&signals.fd, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
         ];
         fds.extend(
             self.control()
-                .map(|control| PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN)),
+                .and_then(|control| control.to_watch())
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
         );
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -123,50 +107,5 @@ impl Child {
                 errno,
             )),
         }
-    }
-}
-
-/// Signals that this thread takes from a descriptor as long as this exists.
-struct Signals {
-    fd: OwnedFd,
-    before: SigSet,
-}
-
-struct Got {
-    number: i32,
-    by_process: bool,
-}
-
-impl Signals {
-    fn block() -> Result<Self> {
-        let failed = |call| move |errno| Error::system(Step::Wait, "signals", call, errno);
-        let wanted = FORWARDED
-            .iter()
-            .chain(&[libc::SIGCHLD, libc::SIGCONT])
-            .fold(0, |set: SigSet, &number| set | 1 << (number - 1));
-        let fd = signal::descriptor(wanted).map_err(failed("signalfd4"))?;
-        let before = signal::block(wanted).map_err(failed("rt_sigprocmask"))?;
-        Ok(Self { fd, before })
-    }
-
-    fn next(&self) -> Option<Got> {
-        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
-        let mut info = [0_u8; SIZE];
-        if rustix::io::read(&self.fd, &mut info) != Ok(SIZE) {
-            return None;
-        }
-        let word = |at: usize| Some(i32::from_ne_bytes(*info.get(at..)?.first_chunk()?));
-        // The third word is the code: what processes send has none above 0.
-        Some(Got {
-            number: word(0)?,
-            by_process: word(8)? <= 0,
-        })
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        // Restoring a mask that was in force cannot fail.
-        let _ = signal::set_mask(self.before);
     }
 }

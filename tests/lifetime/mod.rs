@@ -6,6 +6,7 @@ mod shutdown;
 mod terminal;
 
 #[path = "../support/signal.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of this")]
 mod signal;
 
 use crate::common::seccomp;

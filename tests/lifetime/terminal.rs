@@ -1,21 +1,20 @@
 //! The caller's terminal, handed to the program and taken back.
 
 use super::{forbid_own_program, signal};
+use crate::common::terminal::{is_cooked, lead_session_on, open_master};
 use crate::common::{isolated, isolated_as_both, require, sys};
 use ringfence::{Command, ErrorKind, Init, Sandbox};
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process, kill_process_group, setpgid, setsid,
     waitpid,
 };
-use rustix::termios::{LocalModes, tcgetattr, tcgetpgrp, tcsetpgrp};
+use rustix::termios::{tcgetpgrp, tcsetpgrp};
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// The tool's terminal was not its own again.
 const LOST: i32 = 98;
-const OPEN: OFlags = OFlags::RDWR.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A user at a terminal, with a shell that does job control for one tool.
 struct User {
@@ -38,8 +37,7 @@ enum Ground {
 impl User {
     /// The shell runs `tool`, which gets where its program has to write to.
     fn run(ground: Ground, tool: impl FnOnce(OwnedFd) -> i32) -> Self {
-        let master = rustix::fs::open("/dev/ptmx", OPEN, Mode::empty()).unwrap();
-        rustix::pty::unlockpt(&master).unwrap();
+        let master = open_master();
         let (said, writer) = pipe().unwrap();
         let (told, tell) = pipe().unwrap();
         let (mut ordered, orders) = pipe().unwrap();
@@ -47,7 +45,7 @@ impl User {
             Some(shell) => Pid::from_raw(shell).unwrap(),
             None => {
                 drop(orders);
-                become_session_leader(&master);
+                lead_session_on(&master);
                 let (mut go, gone) = pipe().unwrap();
                 let pid = match sys::fork().unwrap() {
                     Some(pid) => Pid::from_raw(pid).unwrap(),
@@ -66,7 +64,7 @@ impl User {
         let mut told = BufReader::new(told);
         let tool = Pid::from_raw(line(&mut told).parse().unwrap()).unwrap();
         Self {
-            master: master.into(),
+            master,
             shell,
             tool,
             said: BufReader::new(said),
@@ -93,11 +91,6 @@ impl User {
     fn sees(&mut self, state: &str) {
         assert_eq!(line(&mut self.told), state);
     }
-
-    fn echoes(&self) -> bool {
-        let modes = tcgetattr(&self.master).unwrap().local_modes;
-        modes.contains(LocalModes::ECHO | LocalModes::ICANON)
-    }
 }
 
 impl Drop for User {
@@ -112,16 +105,6 @@ fn line(reader: &mut BufReader<PipeReader>) -> String {
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     line.trim_end().to_owned()
-}
-
-fn become_session_leader(master: &OwnedFd) {
-    setsid().unwrap();
-    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
-    let slave = rustix::pty::ioctl_tiocgptpeer(master, flags).unwrap();
-    rustix::process::ioctl_tiocsctty(&slave).unwrap();
-    for stream in 0..3 {
-        sys::dup_over(&slave, stream).unwrap();
-    }
 }
 
 /// What a shell does: the job in a group of its own, the terminal back whenever it stops.
@@ -246,7 +229,7 @@ fn stopped_by_the_terminal_and_continued() {
     isolated(|| {
         require!(userns);
         // The terminal stops both shells, and so both have to be continued.
-        let script = "echo ready; sh -c 'read x; echo \"<$x>\"'; exit 3";
+        let script = "sh -c 'echo ready; read x; echo \"<$x>\"'; exit 3";
         for_each_stopped(script, Ground::Fore, |mut user| {
             assert_eq!(line(&mut user.said), "ready");
             for _ in 0..2 {
@@ -290,10 +273,10 @@ fn modes_of_a_killed_program_do_not_stay() {
         let script = "stty raw -echo; echo ready; read x";
         for_each(script, Ground::Fore, |mut user| {
             assert_eq!(line(&mut user.said), "ready");
-            assert!(!user.echoes());
+            assert!(!is_cooked(&user.master));
             kill_process(user.foreground(), Signal::KILL).unwrap();
             user.sees("exited 0");
-            assert!(user.echoes());
+            assert!(is_cooked(&user.master));
         });
     });
 }
@@ -304,7 +287,7 @@ fn modes_of_a_program_that_ends_by_itself_stay() {
         require!(userns);
         for_each("stty -echo; exit 3", Ground::Fore, |mut user| {
             user.sees("exited 3");
-            assert!(!user.echoes());
+            assert!(!is_cooked(&user.master));
         });
     });
 }
@@ -316,7 +299,7 @@ fn modes_are_kept_for_a_stopped_program() {
         let script = "stty -echo; kill -STOP $$; stty -a | grep -o -- '-echo '; exit 3";
         for_each_stopped(script, Ground::Fore, |mut user| {
             user.sees("stopped");
-            assert!(user.echoes());
+            assert!(is_cooked(&user.master));
             user.continues();
             assert_eq!(line(&mut user.said), "-echo");
             user.sees("exited 3");
@@ -378,18 +361,17 @@ fn without_a_shell_a_stopped_program_goes_on() {
         for sandbox in [Sandbox::new(), Sandbox::new().user().pid().init()] {
             let script = "echo ready; read x; echo \"<$x>\"; exit 3";
             let command = sandbox.command("/bin/sh").args(["-c", script]);
-            let master = rustix::fs::open("/dev/ptmx", OPEN, Mode::empty()).unwrap();
-            rustix::pty::unlockpt(&master).unwrap();
+            let mut master = open_master();
             let (said, writer) = pipe().unwrap();
             let tool = match sys::fork().unwrap() {
                 Some(pid) => Pid::from_raw(pid).unwrap(),
                 None => {
-                    become_session_leader(&master);
+                    lead_session_on(&master);
                     sys::exit_now(wait(&command.stdout(OwnedFd::from(writer)).foreground()));
                 }
             };
             drop((writer, command));
-            let (mut master, mut said) = (File::from(master), BufReader::new(said));
+            let mut said = BufReader::new(said);
             assert_eq!(line(&mut said), "ready");
             master.write_all(b"\x1ahello\n").unwrap();
             assert_eq!(line(&mut said), "<hello>");
