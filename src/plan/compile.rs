@@ -7,7 +7,7 @@ use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
-use super::stage::{Form, Stage};
+use super::stage::{Form, Numbers, Stage};
 use super::{Cgroup, Compiled, Given, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
@@ -132,9 +132,10 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(3)
+            .take(4)
             .collect();
-        let stage = self.stage(&program, &free, controlling)?;
+        let foreground = self.foreground(&stdio, controlling.is_some())?;
+        let stage = self.stage(&program, &free, controlling, foreground)?;
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -179,7 +180,7 @@ impl Compiler<'_> {
         }
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, &free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling);
+        self.finish(method, stage.as_ref(), terminal, controlling, foreground);
 
         let compiled = Compiled {
             namespaces,
@@ -206,7 +207,9 @@ impl Compiler<'_> {
             reserve,
             stage,
             window_size: self.command.window_size,
+            foreground,
             apart: controlling.is_some()
+                || foreground
                 || self.command.new_session
                 || self.sandbox.init.is_some_and(|init| init.signal_group),
         };
@@ -218,7 +221,8 @@ impl Compiler<'_> {
         &self,
         program: &Program,
         free: &[RawFd],
-        terminal: Option<RawFd>,
+        controlling: Option<RawFd>,
+        foreground: bool,
     ) -> Result<Option<Stage>> {
         let (init, gate) = (self.sandbox.init, self.command.gate);
         if init.is_none() && !gate {
@@ -233,9 +237,10 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let &[control, number, ..] = free else {
+        let &[control, number, _, given] = free else {
             return Ok(None);
         };
+        let terminal = controlling.unwrap_or(given);
         let settings = [
             (init.is_some(), setting::REAPER),
             (gate, setting::GATE),
@@ -248,19 +253,38 @@ impl Compiler<'_> {
                 setting::SIGNAL_GROUP,
             ),
             (
-                init.is_some() && (self.command.new_session || terminal.is_some()),
+                init.is_some() && (self.command.new_session || controlling.is_some()),
                 setting::NEW_SESSION,
             ),
-            (init.is_some() && terminal == Some(0), setting::TERMINAL_0),
-            (init.is_some() && terminal == Some(1), setting::TERMINAL_1),
-            (init.is_some() && terminal == Some(2), setting::TERMINAL_2),
+            (
+                init.is_some() && controlling.is_some(),
+                setting::CONTROLLING_TERMINAL,
+            ),
+            (foreground, setting::FOREGROUND),
             (self.command.die_with_parent, setting::DIE_WITH_PARENT),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
         let form = Form::choose(number)?;
-        Ok(Some(Stage::new(form, settings, control, program)))
+        let numbers = Numbers { control, terminal };
+        Ok(Some(Stage::new(form, settings, numbers, program)))
+    }
+
+    /// Whether the program gets the caller's terminal: on request, and with a group of its own that reads
+    /// what the caller would read, which in the background it might not.
+    fn foreground(&self, stdio: &[Stream; 3], own_terminal: bool) -> Result<bool> {
+        let command = self.command;
+        let own_session = command.new_session || own_terminal;
+        if command.foreground && own_session {
+            return Err(Error::invalid(
+                "foreground",
+                "a session of its own has nothing to do with the caller's terminal; see new_session and Stdio::pty",
+            ));
+        }
+        let own_group = self.sandbox.init.is_some_and(|init| init.signal_group);
+        let reads = matches!(stdio[0], Stream::Inherit);
+        Ok(command.foreground || (own_group && reads && !own_session))
     }
 
     fn push(&mut self, step: Step, object: impl Into<String>, action: Action) {
@@ -564,6 +588,7 @@ impl Compiler<'_> {
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
+        foreground: bool,
     ) {
         if self.command.die_with_parent {
             self.push(
@@ -591,6 +616,13 @@ impl Compiler<'_> {
                 Step::Stdio,
                 "the terminal controls the session",
                 Action::ControllingTerminal { stream },
+            );
+        }
+        if foreground && stage.is_none() {
+            self.push(
+                Step::Session,
+                "a process group of its own, in the foreground of the caller's terminal",
+                Action::Foreground,
             );
         }
         let mut reset = signal::ignored() | signal::USUALLY_IGNORED;

@@ -88,6 +88,8 @@ pub(crate) struct Compiled {
     pub(crate) window_size: WindowSize,
     /// The program is in another process group than the caller.
     pub(crate) apart: bool,
+    /// The program's group is to have the caller's controlling terminal.
+    pub(crate) foreground: bool,
 }
 
 impl Compiled {

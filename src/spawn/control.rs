@@ -92,6 +92,8 @@ pub(crate) struct Control {
 struct State {
     ended: Option<(ExitStatus, ResourceUsage)>,
     stopped: bool,
+    /// There is nothing more to come.
+    over: bool,
 }
 
 impl Control {
@@ -189,9 +191,23 @@ impl Control {
         std::mem::take(&mut self.heard().stopped)
     }
 
+    /// Readable when there is something to [hear](Self::has_stopped). Not at the end, which would be reported
+    /// again and again.
+    pub(crate) fn to_watch(&self) -> Option<BorrowedFd<'_>> {
+        (!self.heard().over).then_some(self.socket.as_fd())
+    }
+
     /// Takes in what the stage has said.
     fn hear(&self) {
-        while let Ok(Some(next)) = self.receive() {
+        loop {
+            let next = match self.receive() {
+                Ok(Some(next)) => next,
+                Ok(None) => {
+                    self.heard().over = true;
+                    return;
+                }
+                Err(_) => return,
+            };
             let mut heard = self.heard();
             match next.report.kind {
                 message::ENDED => heard.ended = next.ended(),
@@ -225,11 +241,5 @@ impl Control {
                 other => return other.map(drop),
             }
         }
-    }
-}
-
-impl AsFd for Control {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

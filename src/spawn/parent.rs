@@ -17,7 +17,7 @@ use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::signal::{self, SigSet};
-use crate::terminal::Pty;
+use crate::terminal::{Controlling, Pty};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -69,7 +69,16 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         .flatten()
         .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
     drop((lowered, placements));
-    let (pid, pidfd) = made?;
+    let (pid, pidfd) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            // The child may have taken the terminal before it failed.
+            if let Some(controlling) = &mut streams.controlling {
+                controlling.ended(true);
+            }
+            return Err(error);
+        }
+    };
     if let Some((ours, _)) = &streams.terminal {
         match terminal::receive(ours) {
             Ok(master) => streams.ours.pty = Some(Pty::new(master)),
@@ -80,7 +89,14 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
             }
         }
     }
-    Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
+    let Streams {
+        ours,
+        control,
+        controlling,
+        ..
+    } = streams;
+    let child = Child::new(plan, pid, pidfd, ours, control);
+    Ok(child.with_terminal(controlling))
 }
 
 fn highest(placements: &[Placement]) -> RawFd {
@@ -142,6 +158,8 @@ pub(super) struct Streams {
     terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
+    /// The caller's terminal, where the program's group is to have it.
+    controlling: Option<Controlling>,
 }
 
 impl Streams {
@@ -153,6 +171,7 @@ impl Streams {
             control: None,
             terminal: None,
             socket: None,
+            controlling: plan.foreground.then(Controlling::open).flatten(),
         };
         if let Some(stage) = &plan.stage {
             let (ours, theirs) = Control::pair(stage.reaps())?;
@@ -210,6 +229,11 @@ impl Streams {
         Ok(())
     }
 
+    /// The caller's terminal, if it is given away.
+    fn given(&self) -> Option<BorrowedFd<'_>> {
+        self.controlling.as_ref().and_then(Controlling::to_give)
+    }
+
     /// The caller's descriptors that the child gets, and their numbers there.
     fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut pipes = self.pipes.iter();
@@ -220,12 +244,20 @@ impl Streams {
             .map(|(_, theirs)| theirs.as_fd())
             .zip(plan.terminal_socket());
         let stage = plan.stage.iter().flat_map(|stage| {
-            let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
+            let numbers = stage.numbers;
+            let socket = self
+                .socket
+                .iter()
+                .map(move |fd| (fd.as_fd(), numbers.control));
+            // Without a terminal to give, something that is none.
+            let terminal = self.given().or(self.socket.as_ref().map(AsFd::as_fd));
+            let terminal = terminal.filter(|_| plan.foreground);
+            let terminal = terminal.map(|fd| (fd, numbers.terminal));
             let image = match &stage.form {
                 Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
-            socket.into_iter().chain(image)
+            socket.chain(image).chain(terminal)
         });
         (0..)
             .zip(&given.stdio)
@@ -282,6 +314,7 @@ pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
         && plan.terminal_socket().is_none()
+        && !plan.foreground
         && plan.trees.is_empty()
         && plan.template.is_none()
         && held_by_ops(plan).next().is_none()
@@ -300,7 +333,10 @@ fn make_on(
         .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
+    let terminal = streams.as_ref().and_then(|streams| streams.given());
+    let terminal = terminal.map(|fd| fd.as_raw_fd());
     let highest = held_by_ops(plan)
+        .chain(terminal)
         .chain(trees.iter().map(AsRawFd::as_raw_fd))
         .fold(highest(placements), RawFd::max);
     let stack = arena.stack();
@@ -316,6 +352,7 @@ fn make_on(
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
         parent: parent_number(plan)?,
         trees,
+        terminal,
         stack,
     };
     let outcome = {

@@ -178,8 +178,11 @@ impl<'a> Init<'a> {
 
     /// Passes a signal on. When the program has ended and the others are waited for, they all get it.
     fn signal(&self, signal: u32, value: Option<u64>) {
+        // A terminal stops the whole group.
+        let to_group = self.job.is(setting::SIGNAL_GROUP)
+            || (self.job.is(setting::FOREGROUND) && signal == calls::SIGCONT);
         let to = match self.program {
-            Some(program) if self.job.is(setting::SIGNAL_GROUP) => -program,
+            Some(program) if to_group => -program,
             Some(program) => program,
             None => -1,
         };

@@ -110,8 +110,8 @@ pub(crate) mod setting {
     pub(crate) const NEW_SESSION: u32 = 16;
     /// Die with the caller.
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
-    /// The terminal that is this stream becomes the controlling one of the program's session.
-    pub(crate) const TERMINAL_0: u32 = 256;
-    pub(crate) const TERMINAL_1: u32 = 512;
-    pub(crate) const TERMINAL_2: u32 = 1024;
+    /// The terminal becomes the controlling one of the program's session.
+    pub(crate) const CONTROLLING_TERMINAL: u32 = 256;
+    /// The program leads a process group, in the foreground of the terminal if that is one.
+    pub(crate) const FOREGROUND: u32 = 512;
 }

@@ -41,7 +41,7 @@ const BEFORE: usize = 2;
 /// `arguments` are those of the program, with `count` candidates among them.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) fn run(
-    control: RawFd,
+    (control, terminal): (RawFd, RawFd),
     settings: u32,
     count: usize,
     arguments: &StringArray,
@@ -54,6 +54,7 @@ pub(crate) fn run(
     };
     init::run(&job::Job {
         control,
+        terminal,
         settings,
         first: first.cast(),
         count,
@@ -64,6 +65,6 @@ pub(crate) fn run(
 
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn run(_: RawFd, _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
+pub(crate) fn run(_: (RawFd, RawFd), _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
     super::exec::exit_group(127)
 }
