@@ -83,8 +83,15 @@ fn sealed(image: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 impl Stage {
-    pub(crate) fn new(form: Form, settings: u32, control: RawFd, program: &Program) -> Self {
-        let numbers = format!("{control},{settings},{}", program.candidates.len());
+    pub(crate) fn new(
+        form: Form,
+        settings: u32,
+        control: RawFd,
+        work: RawFd,
+        program: &Program,
+    ) -> Self {
+        let count = program.candidates.len();
+        let numbers = format!("{control},{settings},{count},{}", work.cast_unsigned());
         let own = [NAME.to_owned(), numbers].map(|text| CString::new(text).unwrap_or_default());
         let arguments = own
             .into_iter()
@@ -121,6 +128,7 @@ impl fmt::Display for Stage {
             Form::Forked => "a copy of the caller",
         })?;
         for (setting, text) in [
+            (setting::JOIN, "joins"),
             (setting::GATE, "waits at the gate"),
             (
                 setting::REAPER,
