@@ -361,10 +361,13 @@ fn make_on(
     )
 }
 
-/// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
+/// The caller's pid as the child will see it, if it looks for it: where it looks into the caller's procfs, that may be the
 /// procfs of another pid namespace.
 fn parent_number(plan: &Compiled) -> Result<u32> {
-    if !(plan.die_with_parent && plan.hides_parent()) {
+    if !plan.die_with_parent {
+        return Ok(0);
+    }
+    if !plan.hides_parent() {
         return Ok(std::process::id());
     }
     let failed = |errno| {
