@@ -9,4 +9,5 @@
 mod common;
 #[path = "join/mod.rs"]
 mod join;
+mod seen;
 mod support;

@@ -1,4 +1,7 @@
+mod ids;
 mod kinds;
+mod mixed;
+mod place;
 
 use std::fmt::Display;
 use std::fs;
@@ -23,4 +26,29 @@ fn kinds() -> impl Iterator<Item = Kind> {
 /// A process with all namespaces new, root in a user namespace of its own.
 fn target() -> Waiting {
     Waiting::start(&Sandbox::new().all().user_map(IdMap::root()))
+}
+
+/// Skips the test where the second stage is not there as a program.
+macro_rules! stage {
+    () => {
+        if let Err(why) = $crate::join::have_stage() {
+            let test = $crate::common::test_name!();
+            return $crate::common::require::missing(test, "stage", &why);
+        }
+    };
+}
+use stage;
+
+fn have_stage() -> Result<(), String> {
+    let init = Sandbox::new().user().pid().init().command("true");
+    let plan = init.compile().unwrap().to_string();
+    let is_there = plan.contains("init: a program of its own");
+    is_there
+        .then_some(())
+        .ok_or("the crate was built without it".into())
+}
+
+/// Threads of the crate end after they have given their answer.
+fn await_single_thread() {
+    crate::seen::await_single_thread();
 }
