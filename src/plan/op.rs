@@ -148,6 +148,10 @@ pub(crate) enum Action {
     },
     /// Become the second stage, which executes the program.
     SecondStage,
+    /// Done by the second stage; what is named here is shown only.
+    InStage {
+        calls: &'static str,
+    },
     Exec,
 }
 
@@ -309,6 +313,7 @@ impl Action {
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::SecondStage => "execveat",
+            Self::InStage { calls } => calls,
             Self::Exec => "execve",
         }
     }

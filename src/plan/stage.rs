@@ -32,6 +32,8 @@ pub(crate) struct Numbers {
     pub(crate) control: RawFd,
     /// The program's terminal, if it has one to take.
     pub(crate) terminal: RawFd,
+    /// The memory that says what to join, or -1.
+    pub(crate) work: RawFd,
 }
 
 /// How the stage runs.
@@ -92,9 +94,14 @@ fn sealed(image: &[u8]) -> Result<OwnedFd, Errno> {
 
 impl Stage {
     pub(crate) fn new(form: Form, settings: u32, numbers: Numbers, program: &Program) -> Self {
-        let Numbers { control, terminal } = numbers;
+        let Numbers {
+            control,
+            terminal,
+            work,
+        } = numbers;
         let count = program.candidates.len();
-        let text = format!("{control},{settings},{count},{terminal}");
+        let work = work.cast_unsigned();
+        let text = format!("{control},{settings},{count},{terminal},{work}");
         let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
         let arguments = own
             .into_iter()
@@ -131,6 +138,7 @@ impl fmt::Display for Stage {
             Form::Forked => "a copy of the caller",
         })?;
         for (setting, text) in [
+            (setting::JOIN, "joins"),
             (setting::GATE, "waits at the gate"),
             (
                 setting::REAPER,

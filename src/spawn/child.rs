@@ -171,6 +171,7 @@ fn perform(
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
         Action::SecondStage => become_stage(context),
+        Action::InStage { .. } => Ok(()),
         Action::Exec => execute(context),
     }
 }

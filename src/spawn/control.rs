@@ -45,6 +45,11 @@ impl Heard {
         (self.report.kind == message::ENDED).then(|| (status, ResourceUsage::from(&usage)))
     }
 
+    /// The operation of the plan that failed, if it was one of the `join` role.
+    pub(crate) fn operation(&self) -> Option<usize> {
+        (self.report.call >= call::SETNS).then_some(self.report.note as usize)
+    }
+
     /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing.
     pub(crate) fn failure(&self) -> (Fail, String) {
         let call = match self.report.call {
@@ -53,9 +58,29 @@ impl Heard {
             call::SETPGID => Call::Setpgid,
             call::IOCTL => Call::Ioctl,
             call::SIGNALFD => Call::Signalfd,
+            call::MMAP => Call::Mmap,
+            call::SETNS => Call::Setns,
+            call::UNSHARE => Call::Unshare,
+            call::FCHDIR => Call::Fchdir,
+            call::CHROOT => Call::Chroot,
+            call::CHDIR => Call::Chdir,
+            call::SETHOSTNAME => Call::Sethostname,
+            call::SETDOMAINNAME => Call::Setdomainname,
+            call::MOUNT => Call::Mount,
+            call::SOCKET => Call::Socket,
+            call::LOOPBACK => Call::Ioctl,
+            call::SETGROUPS => Call::Setgroups,
+            call::SETRESGID => Call::Setresgid,
+            call::SETRESUID => Call::Setresuid,
+            call::PRCTL => Call::Prctl,
+            call::CAPSET => Call::Capset,
+            call::FORK => Call::Clone,
             _ => Call::Execve,
         };
         let fail = Fail::new(call, Errno::from_raw_os_error(self.report.value));
+        if self.operation().is_some() {
+            return (fail, String::new());
+        }
         match self.report.note {
             note::EXISTS => (
                 fail.noted(Note::InterpreterMissing),

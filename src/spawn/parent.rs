@@ -16,6 +16,7 @@ use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
+use crate::sys::shared::Shared;
 use crate::sys::signal::{self, SigSet};
 use crate::terminal::{Controlling, Pty};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -160,6 +161,8 @@ pub(super) struct Streams {
     socket: Option<OwnedFd>,
     /// The caller's terminal, where the program's group is to have it.
     controlling: Option<Controlling>,
+    /// What the second stage is to join, and where the pid of its sibling is stored.
+    work: Option<Shared>,
 }
 
 impl Streams {
@@ -172,7 +175,11 @@ impl Streams {
             terminal: None,
             socket: None,
             controlling: plan.foreground.then(Controlling::open).flatten(),
+            work: None,
         };
+        if let Some(work) = &plan.join.by_stage {
+            streams.work = Some(work.share()?);
+        }
         if let Some(stage) = &plan.stage {
             let (ours, theirs) = Control::pair(stage.reaps())?;
             streams.control = Some(ours);
@@ -259,6 +266,10 @@ impl Streams {
             };
             socket.chain(image).chain(terminal)
         });
+        let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
+        let work = work
+            .into_iter()
+            .flat_map(|(work, shared)| work.sources(shared));
         (0..)
             .zip(&given.stdio)
             .filter_map(|(at, stream)| {
@@ -273,6 +284,7 @@ impl Streams {
             })
             .chain(further)
             .chain(stage)
+            .chain(work)
             .chain(terminal)
             .collect()
     }
@@ -323,7 +335,7 @@ pub(super) fn needs_no_more(plan: &Compiled) -> bool {
 fn make_on(
     plan: &Compiled,
     placements: &[Placement],
-    streams: Option<&mut Streams>,
+    mut streams: Option<&mut Streams>,
     trees: &[OwnedFd],
     arena: &mut Arena,
 ) -> Result<(u32, OwnedFd)> {
@@ -359,7 +371,7 @@ fn make_on(
         let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
             .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
-        start(plan, &context, streams)?
+        start(plan, &context, streams.as_deref_mut())?
     };
     let cloned = outcome.cloned.map_err(|errno| {
         let call = match plan.method {
@@ -374,9 +386,11 @@ fn make_on(
         let error = Error::system(Step::Clone, what, call, errno);
         error.with_hint(diagnose::clone(plan, errno))
     })?;
+    let work = streams.and_then(|streams| streams.work.as_ref());
     judge(
         plan,
         record,
+        work,
         cloned,
         outcome.start,
         outcome.maps,
@@ -501,18 +515,28 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
 fn judge(
     plan: &Compiled,
     record: &Record,
+    work: Option<&Shared>,
     cloned: Cloned,
     start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 ) -> Result<(u32, OwnedFd)> {
-    let sibling = record.sibling.load(Ordering::Acquire);
+    let sibling_now = || match work {
+        Some(work) => work.number(),
+        None => record.sibling.load(Ordering::Acquire),
+    };
+    let sibling = sibling_now();
     let (pid, pidfd, first) = if sibling == 0 {
         (cloned.pid, Some(cloned.pidfd), None)
     } else {
+        if work.is_some() {
+            // It has nothing left to do, but somebody may have stopped it.
+            kill(cloned.pid, Some(&cloned.pidfd));
+        }
         (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
     };
-    let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
+    let first_failed = work.is_none()
+        && first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.
     let started = record.progress() == Progress::Exec
         && !process::is_before_exec(target(pid, pidfd.as_ref()));
@@ -530,7 +554,7 @@ fn judge(
     kill(pid, pidfd.as_ref());
     let waited = reap(pid, pidfd.as_ref());
     // A child that lives on beside the caller may have split when it was looked at already.
-    let late = record.sibling.load(Ordering::Acquire);
+    let late = sibling_now();
     if late != sibling {
         kill(late, None);
         let _ = reap(late, None);
@@ -551,7 +575,9 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     match start {
         Start::Failed(heard) => {
             let (fail, text) = heard.failure();
-            let op = if fail.call == Call::Execve {
+            let op = if let Some(op) = heard.operation().and_then(|index| plan.ops.get(index)) {
+                op
+            } else if fail.call == Call::Execve {
                 exec
             } else {
                 init

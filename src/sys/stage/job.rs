@@ -16,6 +16,8 @@ pub(super) struct Job {
     pub(super) count: usize,
     pub(super) argv: Texts,
     pub(super) envp: Texts,
+    /// The file with the work of the `join` role, if that is to be done.
+    pub(super) work: i32,
 }
 
 impl Job {

@@ -7,11 +7,15 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod calls;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod enter;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod exec;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod init;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod job;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod join;
 pub(crate) mod message;
 
 use crate::sys::exec::StringArray;
@@ -60,6 +64,8 @@ pub(crate) fn run(
         count,
         argv: argv.cast(),
         envp: envp.pointers().as_ptr().cast(),
+        // A copy of the caller's memory enters no namespaces of others.
+        work: -1,
     })
 }
 
