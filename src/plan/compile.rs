@@ -1,6 +1,7 @@
 //! From the description to the plan: everything is checked here, before anything is created.
 
 mod attributes;
+mod binding;
 
 use super::features::Features;
 use super::maps::{Caller, Maps, Writer};
@@ -8,7 +9,7 @@ use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Stage};
-use super::{Cgroup, Compiled, Given, Method, Template, root};
+use super::{Cgroup, Compiled, Given, Method, Template, lockdown, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
@@ -61,6 +62,8 @@ pub(super) fn compile(
         caller: Caller::current(),
         features: Features::probe(),
         ops: Vec::new(),
+        late: false,
+        later: Vec::new(),
     };
     compiler.run(input, output)
 }
@@ -107,6 +110,10 @@ struct Compiler<'a> {
     caller: Caller,
     features: Features,
     ops: Vec<Op>,
+    /// The second stage takes on the ids, as binding the program takes the privilege that it then loses.
+    late: bool,
+    /// What the second stage does then.
+    later: Vec<Op>,
 }
 
 impl Compiler<'_> {
@@ -134,7 +141,8 @@ impl Compiler<'_> {
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
             .take(3)
             .collect();
-        let stage = self.stage(&program, &free, controlling)?;
+        let mut stage = self.stage(&program, &free, controlling)?;
+        self.late = stage.is_some() && !lockdown::is_idle(&self.sandbox.lockdown);
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -177,9 +185,12 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         }
+        let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
+        let mut bound = self.bind(maps.as_ref(), &mut spare.skip(free.len()))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, &free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling);
+        self.finish(method, stage.as_ref(), terminal, controlling, &mut bound);
+        self.hand_over(stage.as_mut(), &bound, &program)?;
 
         let compiled = Compiled {
             namespaces,
@@ -205,6 +216,7 @@ impl Compiler<'_> {
             null,
             reserve,
             stage,
+            bound: bound.needs,
             window_size: self.command.window_size,
             apart: controlling.is_some()
                 || self.command.new_session
@@ -564,6 +576,7 @@ impl Compiler<'_> {
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
+        bound: &mut lockdown::Compiled,
     ) {
         if self.command.die_with_parent {
             self.push(
@@ -613,9 +626,12 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
+        self.ops.append(&mut bound.before);
         if let Some(stage) = stage {
             self.push(Step::Init, stage.to_string(), Action::SecondStage);
         }
+        self.ops.append(&mut self.later);
+        self.ops.append(&mut bound.ops);
         let object = self.command.program.display().to_string();
         self.push(Step::Exec, object, Action::Exec);
     }

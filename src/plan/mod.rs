@@ -3,6 +3,7 @@
 mod compile;
 mod entry;
 pub(crate) mod features;
+mod lockdown;
 pub(crate) mod maps;
 pub(crate) mod op;
 pub(crate) mod place;
@@ -85,6 +86,8 @@ pub(crate) struct Compiled {
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    /// Descriptors for the lock-down.
+    pub(crate) bound: Bound,
     pub(crate) window_size: WindowSize,
     /// The program is in another process group than the caller.
     pub(crate) apart: bool,
@@ -105,6 +108,15 @@ impl Compiled {
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked))
     }
+}
+
+/// What the lock-down needs of the caller's.
+#[derive(Debug, Default)]
+pub(crate) struct Bound {
+    /// Rulesets, and the numbers that they have in the child.
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// The number of the socket that the listener of a filter is sent by.
+    pub(crate) listener: Option<RawFd>,
 }
 
 /// A root that is prepared once; its copy is the first tree of every spawn.

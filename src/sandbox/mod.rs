@@ -4,6 +4,7 @@ pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
 mod init;
+pub(crate) mod lockdown;
 pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
@@ -83,6 +84,7 @@ pub struct Sandbox {
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
     pub(crate) init: Option<Init>,
+    pub(crate) lockdown: lockdown::Lockdown,
 }
 
 /// How the child is made. The result is the same; only the cost differs.

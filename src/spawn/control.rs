@@ -47,7 +47,13 @@ impl Heard {
 
     /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing.
     pub(crate) fn failure(&self) -> (Fail, String) {
+        if let Some(number) = self.report.call.checked_sub(call::LOCKDOWN) {
+            let call = Call::numbered(number.into()).unwrap_or(Call::Prctl);
+            let errno = Errno::from_raw_os_error(self.report.value);
+            return (Fail::new(call, errno), String::new());
+        }
         let call = match self.report.call {
+            call::MMAP => Call::Mmap,
             call::CLONE => Call::Clone,
             call::SETSID => Call::Setsid,
             call::SETPGID => Call::Setpgid,
@@ -65,6 +71,14 @@ impl Heard {
             note::NOT_EXECUTABLE => (fail.noted(Note::NotExecutable), String::new()),
             _ => (fail, String::new()),
         }
+    }
+}
+
+impl Heard {
+    /// The operation of the plan that [`FAILED`](message::FAILED) speaks of, if it is one of the lock-down.
+    pub(crate) fn operation(&self) -> Option<usize> {
+        let of_lockdown = self.report.call >= call::LOCKDOWN && self.report.note != 0;
+        of_lockdown.then(|| usize::try_from(self.report.note).ok())?
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Job {
     pub(super) count: usize,
     pub(super) argv: Texts,
     pub(super) envp: Texts,
+    /// What binds the program, and then process 1.
+    pub(super) lockdown: &'static [u64],
 }
 
 impl Job {

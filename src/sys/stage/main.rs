@@ -1,5 +1,5 @@
-//! The second stage as a program: `ringfence-init CONTROL,SETTINGS,COUNT CANDIDATE... ARGUMENT...`,
-//! with the environment of the program that it starts.
+//! The second stage as a program: `ringfence-init CONTROL,SETTINGS,COUNT,LOCKDOWN,WORDS CANDIDATE...
+//! ARGUMENT...`, with the environment of the program that it starts.
 //!
 //! It is built by the build script, without libc and std; it has no data that is written to.
 #![no_std]
@@ -9,6 +9,7 @@ mod calls;
 mod exec;
 mod init;
 mod job;
+mod lockdown;
 mod message;
 
 use calls::{Text, Texts};
@@ -52,7 +53,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `argc` of them are there.
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
-    let Some([control, settings, count]) = settings.and_then(|text| unsafe { numbers(*text) })
+    let Some([control, settings, count, lockdown, words]) = settings.and_then(|text| unsafe { numbers(*text) })
     else {
         calls::exit(127)
     };
@@ -60,8 +61,9 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     if count > argc.saturating_sub(BEFORE) {
         calls::exit(127)
     }
+    let control = control.cast_signed();
     init::run(&Job {
-        control: control.cast_signed(),
+        control,
         settings,
         // SAFETY: these are `argc` pointers and a null pointer.
         first: unsafe { arguments.add(BEFORE) },
@@ -69,15 +71,42 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
         // SAFETY: as above.
         argv: unsafe { arguments.add(BEFORE + count) },
         envp,
+        lockdown: lists(control, lockdown.cast_signed(), words as usize),
     })
+}
+
+/// What the file under this number says, which is closed.
+fn lists(control: i32, fd: i32, words: usize) -> &'static [u64] {
+    if words == 0 {
+        return &[];
+    }
+    let mapped = map(fd, words);
+    calls::close(fd);
+    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno))
+}
+
+/// The words of a file that nobody changes any more.
+fn map(fd: i32, words: usize) -> Result<&'static [u64], calls::Errno> {
+    #[cfg(target_arch = "x86_64")]
+    const MMAP: usize = 9;
+    #[cfg(target_arch = "aarch64")]
+    const MMAP: usize = 222;
+    const PROT_READ: usize = 1;
+    const MAP_PRIVATE: usize = 2;
+    let length = words * size_of::<u64>();
+    let fd = fd.cast_unsigned() as usize;
+    // SAFETY: a new mapping at a place that the kernel chooses.
+    let at = unsafe { calls::any(MMAP, [0, length, PROT_READ, MAP_PRIVATE, fd, 0]) }?;
+    // SAFETY: it has that length, is aligned to a page and stays; nobody writes to it.
+    Ok(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at), words) })
 }
 
 /// Decimal numbers with a comma between them.
 ///
 /// # Safety
 /// The text is null-terminated.
-unsafe fn numbers(mut text: Text) -> Option<[u32; 3]> {
-    let mut numbers = [0_u32; 3];
+unsafe fn numbers(mut text: Text) -> Option<[u32; 5]> {
+    let mut numbers = [0_u32; 5];
     let mut rest = numbers.iter_mut();
     let mut number = rest.next()?;
     loop {

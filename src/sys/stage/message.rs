@@ -42,6 +42,10 @@ pub(crate) mod call {
     pub(crate) const IOCTL: u32 = 4;
     pub(crate) const SETPGID: u32 = 5;
     pub(crate) const SIGNALFD: u32 = 6;
+    pub(crate) const MMAP: u32 = 7;
+    /// And the number of the system call: one of the lock-down. The note is the number of the
+    /// operation of the plan.
+    pub(crate) const LOCKDOWN: u32 = 0x1_0000;
 }
 
 pub(crate) mod note {

@@ -12,6 +12,7 @@ mod exec;
 mod init;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod job;
+pub(crate) mod lockdown;
 pub(crate) mod message;
 
 use crate::sys::exec::StringArray;
@@ -46,6 +47,7 @@ pub(crate) fn run(
     count: usize,
     arguments: &StringArray,
     envp: &StringArray,
+    lockdown: &[u64],
 ) -> ! {
     let pointers = arguments.pointers();
     let (first, argv) = match (pointers.get(BEFORE..), pointers.get(BEFORE + count..)) {
@@ -59,11 +61,13 @@ pub(crate) fn run(
         count,
         argv: argv.cast(),
         envp: envp.pointers().as_ptr().cast(),
+        // SAFETY: this process never returns to whoever owns the words.
+        lockdown: unsafe { core::slice::from_raw_parts(lockdown.as_ptr(), lockdown.len()) },
     })
 }
 
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn run(_: RawFd, _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
+pub(crate) fn run(_: RawFd, _: u32, _: usize, _: &StringArray, _: &StringArray, _: &[u64]) -> ! {
     super::exec::exit_group(127)
 }
