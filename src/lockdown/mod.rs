@@ -8,9 +8,17 @@
 //! A step that fails is an error of the start, and the program never runs.
 
 mod capabilities;
+#[cfg(feature = "seccomp")]
+mod container;
+mod hardening;
+#[cfg(feature = "landlock")]
+mod landlock;
 mod resources;
 mod seccomp;
 
 pub use capabilities::{Capabilities, CapabilitySets, Securebits};
+pub use hardening::Hardening;
+#[cfg(feature = "landlock")]
+pub use landlock::LandlockPaths;
 pub use resources::{IoPriority, Resource, Rlimit};
 pub use seccomp::{Instruction, SeccompFilter};

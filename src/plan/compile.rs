@@ -84,6 +84,11 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
         ("init", sandbox.init.is_some(), Kind::Pid),
+        (
+            "disable_userns",
+            sandbox.lockdown.disable_userns,
+            Kind::User,
+        ),
     ];
     let entries = sandbox
         .entries
@@ -156,6 +161,7 @@ impl Compiler<'_> {
         let mut by_clone = namespaces;
         self.own_descriptors()?;
         self.guard(forks)?;
+        self.oom_score()?;
         let born_in_cgroup = match (&cgroup, method) {
             (Some(_), Method::Clone3) | (None, _) => true,
             (Some(cgroup), Method::Clone) => {
@@ -175,6 +181,7 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
+        self.limit_userns();
         self.names()?;
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
@@ -185,6 +192,7 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         }
+        self.disable_userns(maps.as_ref());
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
         let mut bound = self.bind(maps.as_ref(), &mut spare.skip(free.len()))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
@@ -198,7 +206,8 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: maps.is_some() && self.caller.uid != 0,
+            needs_dumpable: (maps.is_some() || self.sandbox.lockdown.oom_score_adj.is_some())
+                && self.caller.uid != 0,
             changes_ids,
             setup_timeout: self.setup_timeout(),
             watched: namespaces.contains(Namespaces::PID)

@@ -93,6 +93,8 @@ pub(super) fn is_idle(lockdown: &Lockdown) -> bool {
     lockdown.capabilities.is_empty()
         && lockdown.securebits.is_none()
         && !lockdown.no_new_privs()
+        && lockdown.seccomp.is_empty()
+        && lockdown.landlock.is_empty()
         && lockdown.rlimits.is_empty()
         && lockdown.nice.is_none()
         && lockdown.io_priority.is_none()

@@ -102,6 +102,13 @@ impl Compiled {
         })
     }
 
+    /// Whether system calls of the program are filtered.
+    pub(crate) fn filters(&self) -> bool {
+        self.ops
+            .iter()
+            .any(|op| op.step == crate::error::Step::Seccomp)
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage

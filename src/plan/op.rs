@@ -92,10 +92,13 @@ pub(crate) enum Action {
     Mask {
         empty: FileSystem,
         at: Place,
+        /// Nothing is hidden where there is nothing.
+        optional: bool,
     },
     Remount {
         attributes: u64,
         at: Place,
+        optional: bool,
     },
     Symlink {
         target: CString,

@@ -1,9 +1,14 @@
 //! What binds the program for good.
 
 use super::Sandbox;
-use crate::lockdown::{CapabilitySets, IoPriority, Resource, Rlimit, SeccompFilter, Securebits};
+use super::rootfs::{Entry, What};
+use crate::lockdown::{
+    CapabilitySets, Hardening, IoPriority, Resource, Rlimit, SeccompFilter, Securebits,
+};
+use crate::mount::Attributes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 /// All about lock-down that a sandbox has been asked for.
@@ -21,6 +26,7 @@ pub(crate) struct Lockdown {
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) affinity: Option<BTreeSet<usize>>,
     pub(crate) disable_userns: bool,
+    pub(crate) hardening: Option<Hardening>,
 }
 
 impl Lockdown {
@@ -103,6 +109,58 @@ impl Sandbox {
         self
     }
 
+    /// Hides parts of `/proc` and `/sys`, where the sandbox mounts them.
+    pub fn harden(mut self, hardening: Hardening) -> Self {
+        self.lockdown.hardening = Some(hardening);
+        self
+    }
+
+    /// The program, and all that it starts, can make no user namespaces, in which it would have all
+    /// capabilities again over a part of the kernel. Needs [`user`](Self::user).
+    ///
+    /// As bubblewrap does it: in the new user namespace the limit on further ones becomes 1, one more is made,
+    /// and the program is in that one; then it is tried out. As with
+    /// [`MountLock::Nested`](super::MountLock::Nested) it has one user and one group, those that it has in the
+    /// sandbox, and no power over the sandbox's other namespaces.
+    ///
+    /// See [namespaces(7)](https://man7.org/linux/man-pages/man7/namespaces.7.html), `max_user_namespaces`.
+    pub fn disable_userns(mut self) -> Self {
+        self.lockdown.disable_userns = true;
+        self
+    }
+
+    /// What comes after all other entries.
+    pub(crate) fn hardening_entries(&self) -> Vec<Entry> {
+        let Some(hardening) = &self.lockdown.hardening else {
+            return Vec::new();
+        };
+        let shown = |path: &Path| {
+            let mut places = Vec::new();
+            for entry in &self.entries {
+                let top = match entry.what {
+                    What::Proc(_) => "/proc",
+                    What::Sysfs => "/sys",
+                    _ => continue,
+                };
+                places.extend(path.strip_prefix(top).map(|below| entry.at.join(below)));
+            }
+            places
+        };
+        let mask = What::Mask { optional: true };
+        let read_only = What::Remount {
+            attributes: Attributes::READ_ONLY,
+            optional: true,
+        };
+        let mut entries = Vec::new();
+        for (paths, what) in [(&hardening.masked, mask), (&hardening.read_only, read_only)] {
+            for at in paths.iter().flat_map(|path| shown(path)) {
+                let what = what.clone();
+                entries.push(Entry { at, what });
+            }
+        }
+        entries
+    }
+
     /// Limits a resource of the program and of what it starts. A hard limit above the caller's is refused,
     /// before anything is made, unless the caller has `CAP_SYS_RESOURCE` and stays in its user namespace.
     #[doc(alias = "setrlimit")]
@@ -140,5 +198,56 @@ impl Sandbox {
     pub fn affinity(mut self, processors: impl IntoIterator<Item = usize>) -> Self {
         self.lockdown.affinity = Some(processors.into_iter().collect());
         self
+    }
+}
+
+/// The safe preset.
+#[cfg(feature = "seccomp")]
+impl Sandbox {
+    /// A container as it should be, in this root: all eight [namespaces](Self::all), user 0 of which is the
+    /// caller; a [process 1](Self::init); `/proc`, `/sys` and `/dev` of its own,
+    /// [hardened](Hardening::container); the [few capabilities](crate::lockdown::Capabilities::CONTAINER) of
+    /// a service; the [filter of a container](SeccompFilter::container); and no way to new privilege.
+    ///
+    /// Each part can be replaced or taken back by the method that sets it, and the printed
+    /// [`Plan`](crate::Plan) shows what is left: [`user_map`](Self::user_map),
+    /// [`capabilities`](Self::capabilities), [`harden`](Self::harden) with [`Hardening::new`],
+    /// [`without_seccomp`](Self::without_seccomp), [`allow_new_privs`](Self::allow_new_privs).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where there is no filter for the architecture.
+    ///
+    /// # Privileges
+    /// None, where the system allows user namespaces.
+    ///
+    /// # Examples
+    /// ```
+    /// use ringfence::{Rootfs, Sandbox};
+    ///
+    /// # fn main() -> ringfence::Result<()> {
+    /// let plan = Sandbox::container(Rootfs::tmpfs())?
+    ///     .bind_ro("/usr", "/usr")
+    ///     .symlink("usr/bin", "/bin")
+    ///     .symlink("usr/lib", "/lib")
+    ///     .symlink("usr/lib64", "/lib64")
+    ///     .command("/bin/true")
+    ///     .compile()?;
+    /// assert!(plan.to_string().contains("seccomp"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn container(rootfs: impl Into<super::Rootfs>) -> crate::error::Result<Self> {
+        Ok(Self::new()
+            .all()
+            .user_map(super::IdMap::root())
+            .init()
+            .rootfs(rootfs)
+            .proc("/proc")
+            .sysfs("/sys")
+            .dev("/dev")
+            .harden(Hardening::container())
+            .capabilities(crate::lockdown::Capabilities::CONTAINER)
+            .no_new_privs()
+            .seccomp(SeccompFilter::container()?))
     }
 }

@@ -1,4 +1,9 @@
 mod capabilities;
+mod container;
+mod filters;
+#[cfg(feature = "landlock")]
+mod landlock;
+mod resources;
 
 use crate::common::seccomp;
 use ringfence::{Command, IdMap, Sandbox};

@@ -106,9 +106,16 @@ impl Compiler<'_> {
     fn check_ids(&self, maps: Option<&Maps>) -> Result<()> {
         let command = self.command;
         let ids = command.uid.is_some() || command.gid.is_some() || command.groups.is_some();
-        if ids && self.sandbox.mount_lock == Some(MountLock::Nested) {
-            return Err(Error::invalid(
+        let nested = [
+            (
                 "lock_mounts",
+                self.sandbox.mount_lock == Some(MountLock::Nested),
+            ),
+            ("disable_userns", self.sandbox.lockdown.disable_userns),
+        ];
+        if let (true, Some((setter, _))) = (ids, nested.iter().find(|(_, set)| *set)) {
+            return Err(Error::invalid(
+                setter,
                 "in the nested user namespace there are no other ids for uid, gid and groups; see MountLock::DropCapability",
             ));
         }

@@ -1,13 +1,15 @@
 //! Where the lock-down goes in a plan: directly before the program, in the process that becomes it.
 
 use super::Compiler;
-use crate::error::{Result, Step};
+use crate::error::{Error, Result, Step};
 use crate::ns::Namespaces;
 use crate::plan::lockdown::{self, Compiled, Way};
 use crate::plan::maps::Maps;
 use crate::plan::op::Action;
 use crate::plan::program::Program;
+use crate::plan::root;
 use crate::plan::stage::{Lists, Stage};
+use crate::sandbox::MountLock;
 use crate::sys::lockdown::{List, Ready};
 use core::ffi::CStr;
 use std::os::fd::RawFd;
@@ -41,6 +43,47 @@ impl Compiler<'_> {
             bound.process_1.push(lockdown::process_1(list, dies));
         }
         Ok(bound)
+    }
+
+    /// Before ids change, after which the file would be root's.
+    pub(super) fn oom_score(&mut self) -> Result<()> {
+        if let Some(value) = self.sandbox.lockdown.oom_score_adj {
+            if !(-1000..=1000).contains(&value) {
+                let what = format!("{value} is not in -1000..=1000");
+                return Err(Error::invalid("oom_score_adj", what));
+            }
+            self.write_proc(Step::OomScore, c"oom_score_adj", &value.to_string());
+        }
+        Ok(())
+    }
+
+    /// What takes the caller's procfs, before there is another root.
+    pub(super) fn limit_userns(&mut self) {
+        if self.sandbox.lockdown.disable_userns {
+            // Next to /proc/self, where the child has it open.
+            let file = c"../sys/user/max_user_namespaces";
+            let text = b"1".as_slice().into();
+            let object = "\"1\" to /proc/sys/user/max_user_namespaces";
+            self.push(
+                Step::DisableUserns,
+                object,
+                Action::WriteProc { file, text },
+            );
+        }
+    }
+
+    /// The namespace that the limit leaves room for.
+    pub(super) fn disable_userns(&mut self, maps: Option<&Maps>) {
+        if !self.sandbox.lockdown.disable_userns {
+            return;
+        }
+        if self.sandbox.mount_lock != Some(MountLock::Nested) {
+            let ids = self.inside_ids(maps);
+            let ops = root::nested(Step::DisableUserns, Namespaces::USER, ids);
+            self.ops.extend(ops);
+        }
+        let object = "no further user namespace can be made";
+        self.push(Step::DisableUserns, object, Action::AssertNoUserns);
     }
 
     /// Without this a change of ids takes away what the lock-down needs.

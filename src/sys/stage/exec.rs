@@ -125,7 +125,7 @@ fn lock_down(job: &Job) -> Result<(), (u32, Errno, u32)> {
     for (op, list) in lockdown::program(job.lockdown) {
         // SAFETY: the plan has laid it out.
         unsafe { lockdown::apply(list, calls::any) }.map_err(|failed| {
-            let call = call::LOCKDOWN + failed.number as u32;
+            let call = failed.code();
             (call, failed.errno, op)
         })?;
     }

@@ -46,7 +46,7 @@ fn reduce(job: &Job) {
     for (_, list) in lockdown::process_1(job.lockdown) {
         // SAFETY: the plan has laid it out.
         if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
-            let call = call::LOCKDOWN + failed.number as u32;
+            let call = failed.code();
             give_up(job.control, call, failed.errno)
         }
     }

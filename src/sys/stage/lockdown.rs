@@ -3,6 +3,8 @@
 //! A list is an array of words and can lie anywhere: in the caller's memory, or in a file that the
 //! second stage maps. It is made by [`sys::lockdown`](crate::sys::lockdown) and nowhere else.
 
+use super::message::call::LOCKDOWN;
+
 /// Words of a record: what to do, the number of the system call, which arguments are
 /// not what they seem, six arguments. The first word of a list is the number of its records; what the
 /// arguments lead to follows the records.
@@ -53,7 +55,7 @@ impl<'a> Iterator for Lists<'a> {
         let (&[op, length], rest) = self.rest.split_first_chunk()?;
         let (list, rest) = rest.split_at_checked(word(length))?;
         self.rest = rest;
-        Some((op as u32, list))
+        Some((u32::try_from(op).ok()?, list))
     }
 }
 
@@ -103,6 +105,13 @@ pub(crate) struct Failed {
     pub(crate) errno: i32,
 }
 
+impl Failed {
+    /// How it is told to the caller.
+    pub(super) fn code(self) -> u32 {
+        LOCKDOWN.saturating_add(u32::try_from(self.number).unwrap_or(0))
+    }
+}
+
 /// Makes the system calls of a list, until one fails.
 ///
 /// # Safety
@@ -147,6 +156,7 @@ pub(crate) unsafe fn apply(list: &[u64], syscall: Syscall) -> Result<(), Failed>
 }
 
 /// On 64-bit machines, and there are no others, a word is as wide as a pointer.
+#[expect(clippy::cast_possible_truncation, reason = "it is as wide")]
 fn word(value: u64) -> usize {
     value as usize
 }
@@ -190,16 +200,26 @@ unsafe fn capabilities(
         _ if flags & sets::ALL_INHERITABLE != 0 => permitted,
         _ => inheritable,
     };
-    let (low, high) = (
-        [effective & permitted, permitted, inheritable].map(|set| set as u32),
-        [effective & permitted, permitted, inheritable].map(|set| (set >> 32) as u32),
-    );
-    let wanted: Sets = [low[0], low[1], low[2], high[0], high[1], high[2]];
+    let [effective, permitted, inheritable] =
+        [effective & permitted, permitted, inheritable].map(halves);
+    let wanted: Sets = [
+        effective.0,
+        permitted.0,
+        inheritable.0,
+        effective.1,
+        permitted.1,
+        inheritable.1,
+    ];
     let mut header = HEADER;
     let (header, data) = (header.as_mut_ptr().addr(), wanted.as_ptr().addr());
     // SAFETY: both have the kernel's layout.
     let set = unsafe { syscall(number::CAPSET, [header, data, 0, 0, 0, 0]) };
     named(number::CAPSET, set)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "that is the point")]
+fn halves(set: u64) -> (u32, u32) {
+    (set as u32, (set >> 32) as u32)
 }
 
 fn join(low: u32, high: u32) -> u64 {
@@ -237,7 +257,7 @@ struct Program {
 unsafe fn filter([flags, at, length, ..]: [usize; 6], syscall: Syscall) -> Result<usize, Failed> {
     const SECCOMP_SET_MODE_FILTER: usize = 1;
     let program = Program {
-        length: length as u16,
+        length: u16::try_from(length).unwrap_or(0),
         at,
     };
     let args = [
