@@ -315,7 +315,9 @@ fn drop_sys_admin() -> Result<(), Fail> {
 fn assert_no_userns() -> Result<(), Fail> {
     const NEWUSER: u64 = libc::CLONE_NEWUSER.unsigned_abs() as u64;
     match process::unshare(NEWUSER) {
-        Err(_) => Ok(()),
+        // The limit, and not something else that may change.
+        Err(Errno::NOSPC) => Ok(()),
+        Err(errno) => Err(Fail::new(Call::Unshare, errno)),
         Ok(()) => Err(Fail::new(Call::Unshare, Errno::EXIST).noted(Note::UsernsMade)),
     }
 }

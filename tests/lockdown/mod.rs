@@ -1,5 +1,6 @@
 mod capabilities;
 mod container;
+mod failures;
 mod filters;
 #[cfg(feature = "landlock")]
 mod landlock;
