@@ -155,6 +155,8 @@ steps! {
     Mqueue => "mqueue",
     /// Mounting pseudo-terminals.
     Devpts => "devpts",
+    /// Mounting the interpreters of programs, or registering one.
+    BinfmtMisc => "binfmt_misc",
     /// Mounting the cgroup hierarchy.
     Cgroup2 => "cgroup2",
     /// Mounting an overlay.

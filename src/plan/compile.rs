@@ -14,7 +14,7 @@ use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
-use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::sandbox::{Command, Engine, Sandbox};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
@@ -25,7 +25,7 @@ use std::ffi::OsStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
@@ -78,10 +78,21 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("loopback_down", sandbox.loopback_down, Kind::Net),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
+        (
+            "inherit_propagation",
+            sandbox.inherit_propagation,
+            Kind::Mount,
+        ),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
         ("init", sandbox.init.is_some(), Kind::Pid),
     ];
+    if sandbox.pid_for_children && sandbox.namespaces.contains(Namespaces::PID) {
+        return Err(Error::invalid(
+            "pid_for_children",
+            "the program is in the new pid namespace already, by pid()",
+        ));
+    }
     let entries = sandbox
         .entries
         .iter()
@@ -140,7 +151,7 @@ impl Compiler<'_> {
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
         let maps = namespaces
             .contains(Namespaces::USER)
-            .then(|| Maps::compile(self.sandbox, &self.caller))
+            .then(|| Maps::compile(self.sandbox, &self.caller, self.command.keep_ids))
             .transpose()?;
         let cgroup = self.open_cgroup()?;
 
@@ -167,6 +178,15 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
+        if self.sandbox.pid_for_children {
+            self.push(
+                Step::Clone,
+                "new namespaces: pid, for children",
+                Action::Unshare {
+                    flags: u64::from(Namespaces::PID.bits()),
+                },
+            );
+        }
         self.names()?;
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
@@ -176,10 +196,12 @@ impl Compiler<'_> {
             let ids = self.inside_ids(maps.as_ref());
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
+        } else {
+            self.ops.extend(root::change_root(self.sandbox)?);
         }
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, &free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling);
+        self.finish(method, stage.as_ref(), terminal, controlling, &descriptors);
 
         let compiled = Compiled {
             namespaces,
@@ -193,7 +215,7 @@ impl Compiler<'_> {
             watched: namespaces.contains(Namespaces::PID)
                 && (self.command.setup_timeout.is_some() || self.sandbox.cgroup.is_some()),
             kill_on_drop: self.command.kill_on_drop,
-            die_with_parent: self.command.die_with_parent,
+            die_with_parent: self.command.die_with_parent.is_some(),
             ops: self.ops.into(),
             maps,
             trees: mounts.trees,
@@ -254,11 +276,16 @@ impl Compiler<'_> {
             (init.is_some() && terminal == Some(0), setting::TERMINAL_0),
             (init.is_some() && terminal == Some(1), setting::TERMINAL_1),
             (init.is_some() && terminal == Some(2), setting::TERMINAL_2),
-            (self.command.die_with_parent, setting::DIE_WITH_PARENT),
+            (
+                self.command.die_with_parent.is_some(),
+                setting::DIE_WITH_PARENT,
+            ),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
+        let death_signal = self.command.die_with_parent.unwrap_or(0).unsigned_abs();
+        let settings = settings | death_signal << setting::DEATH_SIGNAL_SHIFT;
         let form = Form::choose(number)?;
         Ok(Some(Stage::new(form, settings, control, program)))
     }
@@ -402,8 +429,7 @@ impl Compiler<'_> {
     }
 
     fn write_maps(&mut self, maps: &Maps) {
-        let mapped = maps.groups.writer != Writer::Nobody;
-        if mapped && maps.setgroups == Setgroups::Deny {
+        if maps.denies_setgroups() {
             self.write_proc(Step::IdMap, c"setgroups", "deny");
         }
         for (map, file) in [(&maps.users, c"uid_map"), (&maps.groups, c"gid_map")] {
@@ -564,18 +590,24 @@ impl Compiler<'_> {
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
+        descriptors: &[(Arc<OwnedFd>, RawFd)],
     ) {
-        if self.command.die_with_parent {
+        if let Some(signal) = self.command.die_with_parent {
+            let object = match signal {
+                libc::SIGKILL => "killed when the calling process ends".to_owned(),
+                _ => format!("signal {signal} when the calling process ends"),
+            };
             self.push(
                 Step::DieWithParent,
-                "killed when the calling process ends",
-                Action::DieWithParent,
+                object,
+                Action::DieWithParent { signal },
             );
         }
-        let numbers = self.command.descriptors.iter();
-        let object = numbers.fold("standard streams".to_owned(), |text, (_, number)| {
-            format!("{text}, {number}")
-        });
+        let object = descriptors
+            .iter()
+            .fold("standard streams".to_owned(), |text, (_, number)| {
+                format!("{text}, {number}")
+            });
         self.push(Step::Stdio, object, Action::Stdio);
         if let Some(terminal) = terminal {
             self.push(
@@ -593,11 +625,15 @@ impl Compiler<'_> {
                 Action::ControllingTerminal { stream },
             );
         }
-        let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
-        if method == Method::Clone {
-            // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
-            reset = SigSet::MAX;
-        }
+        // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
+        let handled = match method {
+            Method::Clone3 => 0,
+            Method::Clone => SigSet::MAX,
+        };
+        let reset = match self.command.inherit_ignored {
+            true => (handled & !signal::ignored()) | 1 << (libc::SIGPIPE - 1),
+            false => handled | signal::ignored() | signal::USUALLY_IGNORED,
+        };
         self.push(
             Step::Signals,
             "default actions, empty mask, core limit of the caller",

@@ -37,6 +37,10 @@ pub(crate) struct Maps {
     pub(crate) users: Map,
     pub(crate) groups: Map,
     pub(crate) setgroups: Setgroups,
+    /// setgroups(2) is denied also where there is no group map.
+    denies_unmapped: bool,
+    /// The child keeps ids that are not mapped.
+    keeps_ids: bool,
 }
 
 /// One map.
@@ -62,7 +66,7 @@ pub(crate) enum Writer {
 
 impl Maps {
     /// Resolves the maps of a sandbox and finds out who can write them.
-    pub(crate) fn compile(sandbox: &Sandbox, caller: &Caller) -> Result<Self> {
+    pub(crate) fn compile(sandbox: &Sandbox, caller: &Caller, keeps_ids: bool) -> Result<Self> {
         let (users, groups) = match (&sandbox.user_map, &sandbox.group_map) {
             (None, None) => (IdMap::identity(), IdMap::identity()),
             (Some(users), None) => (users.clone(), users.counterpart()),
@@ -74,8 +78,16 @@ impl Maps {
             users: Map::compile(&users, IdKind::User, caller, setgroups)?,
             groups: Map::compile(&groups, IdKind::Group, caller, setgroups)?,
             setgroups,
+            denies_unmapped: sandbox.setgroups == Some(Setgroups::Deny),
+            keeps_ids,
         };
         Ok(maps)
+    }
+
+    /// Whether setgroups(2) has to be given up.
+    pub(crate) fn denies_setgroups(&self) -> bool {
+        let mapped = self.groups.writer != Writer::Nobody;
+        self.setgroups == Setgroups::Deny && (mapped || self.denies_unmapped)
     }
 
     /// Whether the child has to wait for somebody else to write a map.
@@ -88,6 +100,9 @@ impl Maps {
     /// The ids to take on for the set-up, where the caller's own are not mapped: unmapped ids cannot
     /// own files, and so cannot make any.
     pub(crate) fn setup_ids(&self, caller: &Caller) -> (Option<u32>, Option<u32>) {
+        if self.keeps_ids {
+            return (None, None);
+        }
         (
             self.users.setup_id(caller.uid),
             self.groups.setup_id(caller.gid),

@@ -150,14 +150,20 @@ fn perform(
         | Action::Dir { .. }
         | Action::File { .. }
         | Action::FileFrom { .. }
+        | Action::Write { .. }
+        | Action::CutOff { .. }
         | Action::RootReadOnly
         | Action::PivotRoot
         | Action::Chroot
         | Action::KeepProc => root::perform(context.into(), state, action),
+        Action::ChangeRoot { path } => {
+            rustix::process::chroot(path).named(Call::Chroot)?;
+            rustix::process::chdir(c"/").named(Call::Chdir)
+        }
         Action::DropSysAdmin => drop_sys_admin(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
-        Action::DieWithParent => die_with_parent(context, state),
+        Action::DieWithParent { signal } => die_with_parent(context, state, *signal),
         Action::Stdio => place_descriptors(context),
         Action::Terminal(wanted) => {
             terminal::open(wanted, &wanted.path, fd::borrow(&wanted.socket))
@@ -337,8 +343,8 @@ fn current_dir(path: &CStr, confined: bool) -> Result<(), Fail> {
 
 /// The signal is bound to the thread that made the child, and is lost when ids change: so it comes after
 /// the ids, and then the parent is looked for once more.
-fn die_with_parent(context: &Context<'_>, state: &mut State) -> Result<(), Fail> {
-    process::set_parent_death_signal(libc::SIGKILL).named(Call::Prctl)?;
+fn die_with_parent(context: &Context<'_>, state: &mut State, signal: i32) -> Result<(), Fail> {
+    process::set_parent_death_signal(signal).named(Call::Prctl)?;
     let parent = match state.stat.take() {
         Some(stat) => inspect::parent_in_stat(&stat)?,
         None => {

@@ -15,7 +15,6 @@ pub(super) const ENOTDIR: Errno = 20;
 pub(super) const ETIMEDOUT: Errno = 110;
 pub(super) const ESTALE: Errno = 116;
 
-pub(super) const SIGKILL: u32 = 9;
 pub(super) const SIGCHLD: u32 = 17;
 
 const CLONE_VM: usize = 0x100;

@@ -58,7 +58,8 @@ fn protect(job: &Job) {
     calls::set_cloexec(job.control);
     if job.is(setting::DIE_WITH_PARENT) {
         // exec forgets it where it changes capabilities.
-        calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
+        let signal = job.settings >> setting::DEATH_SIGNAL_SHIFT;
+        calls::prctl(PR_SET_PDEATHSIG, signal as usize);
         let mut control = [PollFd::new(job.control)];
         if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
             calls::exit(127);

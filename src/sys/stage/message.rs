@@ -108,8 +108,9 @@ pub(crate) mod setting {
     pub(crate) const SIGNAL_GROUP: u32 = 8;
     /// A session for the program.
     pub(crate) const NEW_SESSION: u32 = 16;
-    /// Die with the caller.
+    /// Die with the caller, by the signal whose number begins at bit [`DEATH_SIGNAL_SHIFT`].
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
+    pub(crate) const DEATH_SIGNAL_SHIFT: u32 = 24;
     /// The terminal that is this stream becomes the controlling one of the program's session.
     pub(crate) const TERMINAL_0: u32 = 256;
     pub(crate) const TERMINAL_1: u32 = 512;
