@@ -183,6 +183,8 @@ steps! {
     Session => "session",
     /// Setting user id, group id or supplementary groups.
     Ids => "ids",
+    /// Setting capabilities.
+    Capabilities => "capabilities",
     /// Entering the working directory.
     CurrentDir => "current_dir",
     /// Connecting stdin, stdout, stderr and further descriptors.

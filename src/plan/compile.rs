@@ -1,6 +1,7 @@
 //! From the description to the plan: everything is checked here, before anything is created.
 
 mod attributes;
+mod owner;
 
 use super::features::Features;
 use super::maps::{Caller, Maps, Writer};
@@ -68,6 +69,7 @@ pub(super) fn compile(
 /// Values that mean nothing without a namespace that was not asked for.
 fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
     let needs = [
+        ("owner", sandbox.owner.is_some(), Kind::User),
         ("user_map", sandbox.user_map.is_some(), Kind::User),
         ("group_map", sandbox.group_map.is_some(), Kind::User),
         ("setgroups", sandbox.setgroups.is_some(), Kind::User),
@@ -124,6 +126,7 @@ impl Compiler<'_> {
     fn run(mut self, input: &Stdio, output: &Stdio) -> Result<(Compiled, Given)> {
         let namespaces = self.sandbox.namespaces;
         let method = self.method()?;
+        self.check_owner()?;
         let program = Program::compile(self.command)?;
         let stdio = [
             (&self.command.stdin, input),
@@ -153,6 +156,7 @@ impl Compiler<'_> {
             .contains(Namespaces::USER)
             .then(|| Maps::compile(self.sandbox, &self.caller, self.command.keep_ids))
             .transpose()?;
+        let needs_dumpable = maps.is_some() && self.caller.uid != 0;
         let cgroup = self.open_cgroup()?;
 
         let mut flags = self.sharing_flags(method, forks);
@@ -167,6 +171,14 @@ impl Compiler<'_> {
                 false
             }
         };
+        if let Some(owner) = self.sandbox.owner {
+            let mut first = namespaces - Namespaces::TIME - Namespaces::PID;
+            if !born_in_cgroup {
+                first -= Namespaces::CGROUP;
+            }
+            self.become_owner(owner, first);
+            by_clone = Namespaces::empty();
+        }
         if let Some(maps) = &maps {
             self.write_maps(maps);
         }
@@ -175,6 +187,9 @@ impl Compiler<'_> {
         }
         if namespaces.contains(Namespaces::TIME) {
             by_clone -= self.time(method, namespaces, forks)?;
+        }
+        if self.sandbox.owner.is_some() && namespaces.contains(Namespaces::PID) {
+            self.split_into_pid(namespaces, forks)?;
         }
         flags |= u64::from(by_clone.bits());
 
@@ -209,7 +224,7 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: maps.is_some() && self.caller.uid != 0,
+            needs_dumpable,
             changes_ids,
             setup_timeout: self.setup_timeout(),
             watched: namespaces.contains(Namespaces::PID)
@@ -429,7 +444,7 @@ impl Compiler<'_> {
     }
 
     fn write_maps(&mut self, maps: &Maps) {
-        if maps.denies_setgroups() {
+        if maps.denies_setgroups() && self.sandbox.owner.is_none() {
             self.write_proc(Step::IdMap, c"setgroups", "deny");
         }
         for (map, file) in [(&maps.users, c"uid_map"), (&maps.groups, c"gid_map")] {
@@ -498,7 +513,10 @@ impl Compiler<'_> {
             .with_hint(Some("they came with Linux 5.6 (CONFIG_TIME_NS)".into())));
         }
         let shares_memory = self.sandbox.engine != Engine::Fork && !forks;
-        let by_clone = self.features.time_in_vfork && method == Method::Clone3 && shares_memory;
+        let by_clone = self.features.time_in_vfork
+            && method == Method::Clone3
+            && shares_memory
+            && self.sandbox.owner.is_none();
         let mut later = Namespaces::empty();
         if !by_clone {
             later |= Namespaces::TIME;

@@ -39,6 +39,8 @@ pub(crate) struct Maps {
     pub(crate) setgroups: Setgroups,
     /// setgroups(2) is denied also where there is no group map.
     denies_unmapped: bool,
+    /// The caller writes everything, also to give up setgroups(2): the child, which is another user then, may not.
+    pub(crate) by_caller: bool,
     /// The child keeps ids that are not mapped.
     keeps_ids: bool,
 }
@@ -74,11 +76,13 @@ impl Maps {
             (Some(users), Some(groups)) => (users.clone(), groups.clone()),
         };
         let setgroups = sandbox.setgroups.unwrap_or_default();
+        let by_caller = sandbox.owner.is_some();
         let maps = Self {
-            users: Map::compile(&users, IdKind::User, caller, setgroups)?,
-            groups: Map::compile(&groups, IdKind::Group, caller, setgroups)?,
+            users: Map::compile(&users, IdKind::User, caller, setgroups, by_caller)?,
+            groups: Map::compile(&groups, IdKind::Group, caller, setgroups, by_caller)?,
             setgroups,
             denies_unmapped: sandbox.setgroups == Some(Setgroups::Deny),
+            by_caller,
             keeps_ids,
         };
         Ok(maps)
@@ -92,9 +96,10 @@ impl Maps {
 
     /// Whether the child has to wait for somebody else to write a map.
     pub(crate) fn waits(&self) -> bool {
-        [&self.users, &self.groups]
-            .into_iter()
-            .any(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+        (self.by_caller && self.denies_setgroups())
+            || [&self.users, &self.groups]
+                .into_iter()
+                .any(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
     }
 
     /// The ids to take on for the set-up, where the caller's own are not mapped: unmapped ids cannot
@@ -111,7 +116,13 @@ impl Maps {
 }
 
 impl Map {
-    fn compile(map: &IdMap, kind: IdKind, caller: &Caller, setgroups: Setgroups) -> Result<Self> {
+    fn compile(
+        map: &IdMap,
+        kind: IdKind,
+        caller: &Caller,
+        setgroups: Setgroups,
+        by_caller: bool,
+    ) -> Result<Self> {
         let (setter, own, capability) = match kind {
             IdKind::User => ("user_map", caller.uid, CapabilitySet::SETUID),
             IdKind::Group => ("group_map", caller.gid, CapabilitySet::SETGID),
@@ -130,7 +141,8 @@ impl Map {
         }
         let own_id_only =
             matches!(extents.as_slice(), [one] if one.count == 1 && one.outside == own);
-        let child_may = own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
+        let child_may =
+            !by_caller && own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
         let writer = if extents.is_empty() {
             Writer::Nobody
         } else if child_may {

@@ -137,6 +137,8 @@ pub(crate) enum Action {
     SetUmask {
         mask: Option<u32>,
     },
+    /// What is permitted becomes ambient.
+    KeepCapabilities,
     NewSession,
     CurrentDir {
         path: CString,
@@ -313,6 +315,7 @@ impl Action {
             Self::RootReadOnly => "mount_setattr",
             Self::ChangeRoot { .. } => "chroot, chdir",
             Self::Chroot => "fchdir, mount, chroot, chdir",
+            Self::KeepCapabilities => "capget, capset, prctl",
             Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",

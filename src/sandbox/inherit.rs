@@ -29,6 +29,17 @@ impl Command {
         self
     }
 
+    /// The program has all capabilities that the child has in the end, as ambient ones: it keeps them also as a user
+    /// other than 0, and so do programs that it executes. In a new user namespace these are all capabilities over
+    /// the new namespaces, unless [`uid`](Self::uid) has changed the user from 0 to another.
+    ///
+    /// See [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
+    #[doc(alias = "PR_CAP_AMBIENT")]
+    pub fn keep_capabilities(mut self) -> Self {
+        self.keep_capabilities = true;
+        self
+    }
+
     /// The program keeps the caller's user and group id also where they do not exist in the new user
     /// namespace: there they show as the overflow id, 65534. Otherwise such a program has the lowest id
     /// that exists, from the set-up on: an id that does not exist can make no files.

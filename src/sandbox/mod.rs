@@ -6,6 +6,7 @@ pub(crate) mod idmap;
 mod inherit;
 mod init;
 pub(crate) mod overlay;
+pub(crate) mod owner;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
 pub(crate) mod subid;
@@ -69,6 +70,7 @@ use std::path::PathBuf;
 pub struct Sandbox {
     pub(crate) namespaces: Namespaces,
     pub(crate) pid_for_children: bool,
+    pub(crate) owner: Option<owner::Owner>,
     pub(crate) user_map: Option<IdMap>,
     pub(crate) group_map: Option<IdMap>,
     pub(crate) setgroups: Option<Setgroups>,

@@ -90,6 +90,13 @@ impl Compiler<'_> {
                 }),
             );
         }
+        if command.keep_capabilities {
+            self.push(
+                Step::Capabilities,
+                "all that are permitted become ambient",
+                Action::KeepCapabilities,
+            );
+        }
         self.current_dir()?;
         Ok(self.changes_ids(maps))
     }
@@ -170,6 +177,9 @@ impl Compiler<'_> {
         let outside = |id: Option<u32>, own: u32, map: Option<&Map>| {
             id.is_some_and(|id| map.map_or(Some(id), |map| map.outside(id)) != Some(own))
         };
+        if self.sandbox.owner.is_some() {
+            return true;
+        }
         let setup = maps.map_or((None, None), |maps| maps.setup_ids(&self.caller));
         setup.0.is_some()
             || setup.1.is_some()
