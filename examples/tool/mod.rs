@@ -80,7 +80,10 @@ impl From<ringfence::Error> for Failure {
             Some(Step::Exec) => format!("failed to execute {object}"),
             Some(Step::CurrentDir) => format!("cannot change directory to {object}"),
             Some(Step::Proc | Step::BinfmtMisc) => format!("mount {object} failed"),
-            Some(Step::PivotRoot) => format!("cannot change root directory to {object}"),
+            Some(Step::PivotRoot) => {
+                let dir = object.trim_end_matches(" by chroot");
+                format!("cannot change root directory to '{dir}'")
+            }
             Some(Step::Pin) => format!("mount {object} failed"),
             _ => error.to_string(),
         };
@@ -111,29 +114,36 @@ pub(crate) fn with_cause(message: impl Display, cause: &std::io::Error) -> Strin
 /// An option of a tool: its letter, `\0` if it has none, and its name.
 pub(crate) type Opt = (char, &'static str);
 
+/// An option as it was given.
+#[derive(Clone, Copy)]
+pub(crate) struct Name {
+    pub(crate) name: &'static str,
+    pub(crate) is_long: bool,
+}
+
 /// One argument, with the name of the option written out.
 pub(crate) enum Argument {
-    Option(&'static str),
+    Option(Name),
     /// The program and its arguments, where the options end.
     Program(Vec<OsString>),
 }
 
 /// Reads the next argument. Like getopt(3), it knows an option by the beginning of its name.
 pub(crate) fn next(parser: &mut lexopt::Parser, options: &[Opt]) -> Result<Option<Argument>> {
-    let name = match parser.next()? {
+    let (name, is_long) = match parser.next()? {
         None => return Ok(None),
         Some(lexopt::Arg::Value(program)) => {
             let arguments = std::iter::once(program).chain(parser.raw_args()?);
             return Ok(Some(Argument::Program(arguments.collect())));
         }
-        Some(lexopt::Arg::Short(letter)) => options
-            .iter()
-            .find(|(short, _)| *short == letter)
-            .map(|(_, name)| *name)
-            .ok_or(lexopt::Error::UnexpectedOption(format!("-{letter}")))?,
-        Some(lexopt::Arg::Long(given)) => complete(given, options)?,
+        Some(lexopt::Arg::Short(letter)) => {
+            let found = options.iter().find(|(short, _)| *short == letter);
+            let (_, name) = found.ok_or(lexopt::Error::UnexpectedOption(format!("-{letter}")))?;
+            (*name, false)
+        }
+        Some(lexopt::Arg::Long(given)) => (complete(given, options)?, true),
     };
-    Ok(Some(Argument::Option(name)))
+    Ok(Some(Argument::Option(Name { name, is_long })))
 }
 
 fn complete(given: &str, options: &[Opt]) -> Result<&'static str> {

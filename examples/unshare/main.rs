@@ -150,7 +150,7 @@ fn command(options: &Options, sandbox: Sandbox) -> Command {
 
 /// The program is held while its namespaces are bound to the files.
 fn start_with_files(options: &Options, command: Command) -> Result<Child> {
-    let mut child = command.gate().spawn()?;
+    let mut child = command.gate().kill_on_drop().spawn()?;
     let namespaces = child.namespaces()?;
     let mut pins = Vec::new();
     for (kind, file) in &options.files {

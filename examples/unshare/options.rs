@@ -1,6 +1,6 @@
 //! The command line of unshare(1).
 
-use crate::tool::{self, Argument, Opt, Result, fail, number};
+use crate::tool::{self, Argument, Name, Opt, Result, fail, number};
 use lexopt::Parser;
 use ringfence::mount::Propagation;
 use ringfence::{IdMap, Kind, Namespaces, Setgroups, TimeOffset};
@@ -105,9 +105,11 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Task> {
     while let Some(argument) = tool::next(&mut parser, OPTIONS)? {
         match argument {
             Argument::Program(program) => options.program = program,
-            Argument::Option("help") => return Ok(Task::Help),
-            Argument::Option("version") => return Ok(Task::Version),
-            Argument::Option(name) => options.set(name, &mut parser)?,
+            Argument::Option(Name { name: "help", .. }) => return Ok(Task::Help),
+            Argument::Option(Name {
+                name: "version", ..
+            }) => return Ok(Task::Version),
+            Argument::Option(option) => options.set(option, &mut parser)?,
         }
     }
     options.check()?;
@@ -115,11 +117,13 @@ pub(crate) fn parse(mut parser: Parser) -> Result<Task> {
 }
 
 impl Options {
-    fn set(&mut self, name: &'static str, parser: &mut Parser) -> Result<()> {
-        if let Some(kind) = Kind::ALL.into_iter().find(|kind| option(*kind) == name) {
+    fn set(&mut self, option: Name, parser: &mut Parser) -> Result<()> {
+        let Name { name, is_long } = option;
+        if let Some(kind) = Kind::ALL.into_iter().find(|kind| long_name(*kind) == name) {
             self.new |= Namespaces::from(kind);
-            self.files
-                .extend(attached(parser).map(|file| (kind, file.into())));
+            // The letters take no value: -mn are two.
+            let file = is_long.then(|| parser.optional_value()).flatten();
+            self.files.extend(file.map(|file| (kind, file.into())));
             return Ok(());
         }
         match name {
@@ -127,7 +131,7 @@ impl Options {
             "forward-signals" => (self.fork, self.forward_signals) = (true, true),
             "kill-child" => {
                 self.fork = true;
-                self.kill_child = Some(match attached(parser) {
+                self.kill_child = Some(match parser.optional_value() {
                     Some(name) => signal(&name)?,
                     None => libc::SIGKILL,
                 });
@@ -163,8 +167,10 @@ impl Options {
                 self.propagation = Some(spread(&parser.value()?)?);
                 return Ok(());
             }
-            "mount-proc" => self.mount_proc = Some(attached(parser).unwrap_or(PROC.into()).into()),
-            "mount-binfmt" => self.mount_binfmt = attached(parser).map(PathBuf::from),
+            "mount-proc" => {
+                self.mount_proc = Some(parser.optional_value().unwrap_or(PROC.into()).into())
+            }
+            "mount-binfmt" => self.mount_binfmt = parser.optional_value().map(PathBuf::from),
             _ => self.load_interp = Some(parser.value()?),
         }
         self.new |= Namespaces::MOUNT;
@@ -237,16 +243,11 @@ impl Ids {
     }
 }
 
-fn option(kind: Kind) -> &'static str {
+fn long_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Mount => "mount",
         other => other.proc_name(),
     }
-}
-
-/// The value of `--option=value`, if there is one.
-fn attached(parser: &mut Parser) -> Option<OsString> {
-    parser.optional_value()
 }
 
 fn offset(clock: &str, text: &OsStr) -> Result<TimeOffset> {
