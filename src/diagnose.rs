@@ -306,6 +306,12 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         {
             "the kernel refused an option, see dmesg"
         }
+        Step::Propagation if errno == Errno::INVAL => {
+            "it is no mount point of its own, so what is mounted there would show outside"
+        }
+        Step::BinfmtMisc if matches!(errno, Errno::PERM | Errno::NODEV) => {
+            "binfmt_misc in a user namespace needs Linux 6.7, and its module (binfmt_misc) loaded"
+        }
         Step::Remount if errno == Errno::NOENT => "there is nothing at this path inside",
         Step::Ids if errno == Errno::PERM => {
             "other ids need CAP_SETUID and CAP_SETGID; with user() and a map that has them they need no privilege"

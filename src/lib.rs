@@ -24,6 +24,7 @@ mod terminal;
 pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
+pub use foreground::{Foreground, exit_as};
 pub use ns::{AnyNamespace, Kind, Namespace, NamespaceId, NamespaceIds, NamespaceSet, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};

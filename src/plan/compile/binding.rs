@@ -97,9 +97,11 @@ impl Compiler<'_> {
     pub(super) fn late_ids(&mut self, object: String, groups: Option<&[u32]>) {
         let list = ids(List::default(), groups, self.command.gid, self.command.uid);
         self.later.push(lockdown::op(Step::Ids, object, list));
-        if self.command.die_with_parent && self.sandbox.init.is_none() {
-            let list = List::default().parent_death_signal();
-            let object = "killed when the calling process ends, also with other ids";
+        if let Some(signal) = self.command.die_with_parent
+            && self.sandbox.init.is_none()
+        {
+            let list = List::default().parent_death_signal(signal);
+            let object = "the signal when the calling process ends, also with other ids";
             self.later
                 .push(lockdown::op(Step::DieWithParent, object, list));
         }

@@ -87,7 +87,8 @@ fn protect(job: &Job) {
 /// exec forgets it where it changes capabilities, and so do new ids and a clone.
 fn die_with_parent(job: &Job) {
     const PR_SET_PDEATHSIG: usize = 1;
-    calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
+    let signal = job.settings >> setting::DEATH_SIGNAL_SHIFT;
+    calls::prctl(PR_SET_PDEATHSIG, signal as usize);
     let mut control = [PollFd::new(job.control)];
     if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
         calls::exit(127);
