@@ -201,6 +201,8 @@ steps! {
     Enter => "enter",
     /// Giving a namespace a path, or taking it away.
     Pin => "pin",
+    /// Looking at the namespaces of all processes.
+    Scan => "scan",
 }
 
 impl Error {

@@ -8,6 +8,7 @@ compile_error!("ringfence supports 64-bit Linux only");
 mod diagnose;
 mod error;
 mod foreground;
+pub mod inspect;
 mod lifetime;
 pub mod mount;
 pub mod ns;
@@ -15,6 +16,7 @@ mod plan;
 mod process;
 mod sandbox;
 mod spawn;
+pub mod support;
 mod sys;
 mod terminal;
 #[cfg(feature = "tokio")]

@@ -174,7 +174,8 @@ pub fn unpin(path: impl AsRef<Path>) -> Result<()> {
     rustix::fs::unlink(path).map_err(failed("unlink"))
 }
 
-fn is_namespace(fd: &OwnedFd) -> Result<bool, Errno> {
+/// Whether a descriptor, which may be one of `O_PATH`, is of a namespace's file.
+pub(crate) fn is_namespace(fd: &OwnedFd) -> Result<bool, Errno> {
     /// `NSFS_MAGIC` of <linux/magic.h>.
     const NSFS: i64 = 0x6e73_6673;
     let magic = rustix::fs::fstatfs(fd)?.f_type;
