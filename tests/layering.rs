@@ -70,6 +70,10 @@ const RULES: &[Rule] = &[
         may_name: &["sandbox"],
     },
     Rule {
+        module: "inspect",
+        may_name: &["diagnose", "error", "mount", "ns", "sandbox", "sys"],
+    },
+    Rule {
         module: "mount",
         may_name: &["error", "ns", "sandbox", "sys"],
     },

@@ -12,6 +12,10 @@ pub struct CgroupEntry<'a> {
     /// The number of the hierarchy; 0 for that of cgroup 2.
     pub hierarchy: u32,
     /// The controllers, or `name=` with a name; empty for cgroup 2.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::inspect::json::bytes")
+    )]
     pub controllers: &'a [u8],
     /// The path from the root of the reader's cgroup namespace, with `..` where the cgroup is not below that.
     #[cfg_attr(

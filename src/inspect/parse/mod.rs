@@ -97,6 +97,40 @@ mod tests {
         }
     }
 
+    /// What the fuzz target does for hours, for a moment: texts of the kernel with bytes changed, cut and doubled.
+    #[test]
+    fn no_bytes_make_a_parser_panic() {
+        let files = ["stat", "status", "cgroup", "uid_map", "fdinfo/0", "cmdline"];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % below.max(1) as u64).unwrap()
+        };
+        for file in files {
+            let original = std::fs::read(format!("/proc/self/{file}")).unwrap();
+            for _ in 0..2000 {
+                let mut text = original.clone();
+                for _ in 0..=random(4) {
+                    let at = random(text.len());
+                    match random(3) {
+                        0 => text.truncate(at),
+                        1 => text.extend_from_within(at..),
+                        _ => text
+                            .iter_mut()
+                            .skip(at)
+                            .take(1)
+                            .for_each(|byte| *byte = b") (\n:\0-9\xff"[random(9)]),
+                    }
+                }
+                let _ = (Stat::parse(&text), Status::parse(&text));
+                let _ = (FdInfo::parse(&text), cgroups(&text), id_map(&text));
+                assert_eq!(cmdline(&text).is_empty(), text.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn id_maps() {
         let map = id_map(b"         0       1000          1\n").unwrap();

@@ -9,6 +9,10 @@ pub struct Stat<'a> {
     /// The id of the process or thread.
     pub pid: u32,
     /// The name, of any bytes, parentheses and newlines among them.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::inspect::json::bytes")
+    )]
     pub comm: &'a [u8],
     /// `R`, `S`, `D`, `Z` and the like.
     pub state: char,
