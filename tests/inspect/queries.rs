@@ -42,6 +42,35 @@ fn who_is_together_with_whom() {
     });
 }
 
+/// So many that threads share them out.
+#[test]
+fn hundreds_of_processes_are_each_there_once() {
+    with_capabilities!({
+        let mut parent = Animal::new(|tell| {
+            sys::unshare(UnshareFlags::NEWUTS).unwrap();
+            let children: Vec<_> = (0..600).map(|_| Animal::new(|_| ())).collect();
+            for child in &children {
+                tell.tell(child.pid.into());
+            }
+            children
+        });
+        let mut pids = parent.told();
+        pids.push(parent.pid.into());
+        pids.sort_unstable();
+        let snapshot = Scan::new().run().unwrap();
+        let uts = snapshot.by_inode(inode(parent.pid, "uts")).unwrap();
+        let members: Vec<u64> = uts.members.iter().map(|&pid| pid.into()).collect();
+        assert_eq!(members, pids);
+        assert_eq!(
+            uts.leader.as_ref().unwrap().pid,
+            parent.pid.min(uts.members[0])
+        );
+        for pair in snapshot.processes().windows(2) {
+            assert!(pair[0].pid < pair[1].pid);
+        }
+    });
+}
+
 #[test]
 fn numbers_in_pid_namespaces() {
     with_capabilities!({

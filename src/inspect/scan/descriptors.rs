@@ -14,7 +14,7 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-impl Scanner {
+impl Scanner<'_> {
     /// All descriptors of a process whose own network namespace is `net`.
     pub(super) fn descriptors(&mut self, process: &Process, net: Option<NamespaceId>) {
         let flags = READ | OFlags::DIRECTORY;
@@ -76,10 +76,7 @@ impl Scanner {
                 match opened.and_then(|path| self.add_by_path(path, kind)) {
                     Ok(position) => position,
                     Err(errno) if is_gone(errno) => return,
-                    Err(errno) => {
-                        self.unseen.unopened.count(errno);
-                        self.registry.add_unopened(kind, inode)
-                    }
+                    Err(errno) => self.registry.add_unopened(kind, inode, errno),
                 }
             }
         };

@@ -6,14 +6,17 @@ mod netnsid;
 mod process;
 mod procfs;
 mod registry;
+mod workers;
 
-use super::model::{Snapshot, Unseen};
+use super::model::{ProcessInfo, Snapshot, Unseen};
 use super::watch::Watch;
-use crate::error::{Error, ErrorKind, Result, Step};
+use crate::error::Result;
 use crate::ns::{Kind, Namespaces};
 use procfs::Procfs;
 use registry::Registry;
 use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 bitflags::bitflags! {
@@ -107,7 +110,8 @@ impl Scan {
     /// Looks.
     ///
     /// While it runs it holds a descriptor of each namespace, but half of those that are left to the calling process at
-    /// most.
+    /// most. Where there are hundreds of processes they are shared out to a few threads, all of whose signals are blocked,
+    /// and which end before this returns.
     ///
     /// # Errors
     /// If `/proc` is not mounted, or cannot be read at all.
@@ -122,8 +126,7 @@ impl Scan {
     #[doc(alias = "lsns")]
     pub fn run(&self) -> Result<Snapshot> {
         let procfs = Procfs::open()?;
-        let mut scanner = Scanner::new(*self, procfs);
-        scanner.processes()?;
+        let mut scanner = workers::scan(*self, &procfs)?;
         if self.has(Sources::MOUNTS) {
             scanner.mounts_without_members();
         }
@@ -146,32 +149,29 @@ impl Scan {
     }
 }
 
-/// A scan under way.
-struct Scanner {
+/// A scan under way, or one worker's part of it.
+struct Scanner<'a> {
     scan: Scan,
     kinds: Vec<Kind>,
-    procfs: Procfs,
+    procfs: &'a Procfs,
     registry: Registry,
     unseen: Unseen,
     /// Numbers of the sockets that were looked at.
     sockets: HashSet<u64>,
-    processes: Vec<super::ProcessInfo>,
-    cgroups: HashSet<std::sync::Arc<std::path::Path>>,
+    processes: Vec<ProcessInfo>,
+    cgroups: HashSet<Arc<Path>>,
     /// For the texts of files.
     text: Vec<u8>,
 }
 
-impl Scanner {
-    fn new(scan: Scan, procfs: Procfs) -> Self {
+impl<'a> Scanner<'a> {
+    /// One that may hold so many descriptors.
+    fn new(scan: Scan, procfs: &'a Procfs, budget: usize) -> Self {
         let kinds = scan.kinds.kinds().filter(|&kind| procfs.has(kind));
         Self {
             kinds: kinds.collect(),
-            registry: Registry::new(procfs.device, scan.has(Sources::RELATIONS)),
-            unseen: Unseen {
-                hidden_processes: procfs.hides_processes(),
-                processes_outside: procfs.is_nested(),
-                ..Unseen::default()
-            },
+            registry: Registry::new(procfs.device, scan.has(Sources::RELATIONS), budget),
+            unseen: Unseen::default(),
             scan,
             procfs,
             sockets: HashSet::new(),
@@ -181,33 +181,27 @@ impl Scanner {
         }
     }
 
-    fn processes(&mut self) -> Result<()> {
-        let failed = |errno| Error::system(Step::Scan, "/proc", "getdents64", errno);
-        let listing = self.procfs.list().map_err(failed)?;
-        let mut buffer = Vec::with_capacity(32 << 10);
-        let mut entries = rustix::fs::RawDir::new(listing, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let Some(pid) = name.to_str().ok().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            let process = self.process(name, pid);
-            self.processes.extend(process);
+    /// What another worker has found as well.
+    fn merge(&mut self, other: Self) {
+        self.registry.merge(other.registry);
+        self.processes.extend(other.processes);
+        for (all, more) in [
+            (&mut self.unseen.processes, other.unseen.processes),
+            (&mut self.unseen.threads, other.unseen.threads),
+            (&mut self.unseen.descriptors, other.unseen.descriptors),
+            (&mut self.unseen.sockets, other.unseen.sockets),
+            (&mut self.unseen.mounts, other.unseen.mounts),
+        ] {
+            all.add(more);
         }
-        if self.processes.is_empty() {
-            let what = "/proc shows no process";
-            return Err(Error::other(ErrorKind::Unsupported, Step::Scan, what));
-        }
-        self.processes.sort_unstable_by_key(|process| process.pid);
-        Ok(())
     }
 
     fn finish(mut self) -> Snapshot {
-        self.unseen.unheld = self.registry.unheld;
-        self.unseen.owners = self.registry.owners;
+        self.processes.sort_unstable_by_key(|process| process.pid);
+        self.unseen.hidden_processes = self.procfs.hides_processes();
+        self.unseen.processes_outside = self.procfs.is_nested();
         Snapshot {
-            namespaces: self.registry.finish(),
+            namespaces: self.registry.finish(&mut self.unseen),
             processes: self.processes,
             unseen: self.unseen,
             pid_namespace: self.procfs.pid_namespace,

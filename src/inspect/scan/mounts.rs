@@ -18,7 +18,7 @@ struct PinMount {
     target: PathBuf,
 }
 
-impl Scanner {
+impl Scanner<'_> {
     /// The mounts of a mount namespace, as the first process in it shows them whose root is that of the namespace.
     pub(super) fn mounts_of_member(&mut self, directory: &OwnedFd, position: Position) {
         if !self.scan.has(Sources::MOUNTS) || self.registry.get(position).mounts_read {
@@ -115,11 +115,11 @@ impl Scanner {
                     Ok(found) if self.registry.id(found).inode() == inode => found,
                     // Covered by another mount, or on a file system that would have to be asked.
                     result => {
-                        self.unseen.unopened.count(match result {
+                        let errno = match result {
                             Err(errno @ (Errno::ACCESS | Errno::PERM)) => errno,
                             _ => Errno::AGAIN,
-                        });
-                        self.registry.add_unopened(kind, inode)
+                        };
+                        self.registry.add_unopened(kind, inode, errno)
                     }
                 },
             };

@@ -41,10 +41,10 @@ enum Failed {
     Refused(Errno),
 }
 
-impl Scanner {
+impl Scanner<'_> {
     /// `None` if it ended meanwhile.
-    pub(super) fn process(&mut self, name: &CStr, pid: u32) -> Option<ProcessInfo> {
-        let directory = match self.procfs.process(name) {
+    pub(super) fn process(&mut self, pid: u32) -> Option<ProcessInfo> {
+        let directory = match self.procfs.process(pid) {
             Ok(directory) => directory,
             Err(errno) => {
                 self.unseen.processes.count(errno);
@@ -140,10 +140,7 @@ impl Scanner {
         match rustix::fs::openat(directory, name, READ, Mode::empty()) {
             Ok(fd) => self.registry.add(kind, fd),
             Err(errno) if is_gone(errno) => Err(errno),
-            Err(errno) => {
-                self.unseen.unopened.count(errno);
-                Ok(self.registry.add_unopened(kind, inode))
-            }
+            Err(errno) => Ok(self.registry.add_unopened(kind, inode, errno)),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::mount::mountinfo::MountTable;
 use crate::ns::{Kind, NamespaceId, parse_id};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::path::DecInt;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -85,7 +86,8 @@ impl Procfs {
         )
     }
 
-    pub(super) fn process(&self, name: &CStr) -> Result<OwnedFd, Errno> {
+    pub(super) fn process(&self, pid: u32) -> Result<OwnedFd, Errno> {
+        let name = DecInt::new(pid);
         rustix::fs::openat(&self.directory, name, DIRECTORY, Mode::empty())
     }
 
@@ -192,6 +194,12 @@ impl Denied {
             _ => &mut self.other,
         };
         *counter = counter.saturating_add(1);
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.eacces = self.eacces.saturating_add(more.eacces);
+        self.eperm = self.eperm.saturating_add(more.eperm);
+        self.other = self.other.saturating_add(more.other);
     }
 }
 

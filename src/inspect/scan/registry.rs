@@ -1,6 +1,6 @@
 //! The namespaces found so far, each once.
 
-use crate::inspect::{Denied, Holder, NamespaceInfo};
+use crate::inspect::{Holder, NamespaceInfo, Unseen};
 use crate::ns::{Kind, NamespaceId};
 use crate::sys::nsfs;
 use crate::sys::statmount::mnt_ns_id;
@@ -20,6 +20,36 @@ pub(super) struct Found {
     pub(super) fd: Option<OwnedFd>,
     /// Of a mount namespace: whether its mounts have been looked at.
     pub(super) mounts_read: bool,
+    /// Why it could not be opened.
+    unopened: Option<Errno>,
+    /// Why its owner is not known.
+    no_owner: Option<Errno>,
+}
+
+impl Found {
+    /// What another worker knows of the same namespace.
+    fn merge(&mut self, other: Self) {
+        let theirs = other.info;
+        // A member comes before a process that only has a thread in it, then the lowest id.
+        let rank = |info: &NamespaceInfo| {
+            let pid = info.leader.as_ref().map(|leader| leader.pid);
+            (info.members.is_empty(), pid.is_none(), pid)
+        };
+        let ours = &mut self.info;
+        if rank(&theirs) < rank(ours) {
+            ours.leader = theirs.leader;
+        }
+        ours.members.extend(theirs.members);
+        ours.holders.extend(theirs.holders);
+        ours.maps = ours.maps.take().or(theirs.maps);
+        if self.unopened.is_some() {
+            (ours.unique_id, ours.owner) = (theirs.unique_id, theirs.owner);
+            (ours.owner_uid, ours.parent) = (theirs.owner_uid, theirs.parent);
+            (self.unopened, self.no_owner) = (other.unopened, other.no_owner);
+        }
+        self.fd = self.fd.take().or(other.fd);
+        self.mounts_read |= other.mounts_read;
+    }
 }
 
 #[derive(Debug)]
@@ -30,20 +60,16 @@ pub(super) struct Registry {
     positions: HashMap<(Kind, u64), Position>,
     /// How many descriptors may still be held.
     budget: usize,
-    pub(super) unheld: u32,
-    pub(super) owners: Denied,
 }
 
 impl Registry {
-    pub(super) fn new(device: u64, relations: bool) -> Self {
+    pub(super) fn new(device: u64, relations: bool, budget: usize) -> Self {
         Self {
             device,
             relations,
             found: Vec::new(),
             positions: HashMap::new(),
-            budget: budget(),
-            unheld: 0,
-            owners: Denied::default(),
+            budget,
         }
     }
 
@@ -92,17 +118,30 @@ impl Registry {
         if self.budget > 0 {
             self.budget -= 1;
             self.get(position).fd = Some(fd);
-        } else {
-            self.unheld = self.unheld.saturating_add(1);
         }
         Ok(position)
     }
 
     /// A namespace of which only the number is known.
-    pub(super) fn add_unopened(&mut self, kind: Kind, inode: u64) -> Position {
-        match self.position(kind, inode) {
-            Some(position) => position,
-            None => self.insert(NamespaceId::new(kind, self.device, inode)),
+    pub(super) fn add_unopened(&mut self, kind: Kind, inode: u64, errno: Errno) -> Position {
+        let position = self.insert(NamespaceId::new(kind, self.device, inode));
+        self.get(position).unopened = Some(errno);
+        position
+    }
+
+    /// What another one has found as well.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.budget += other.budget;
+        for found in other.found {
+            let id = found.info.id;
+            match self.position(id.kind(), id.inode()) {
+                Some(position) => self.get(position).merge(found),
+                None => {
+                    let position = Position(self.found.len());
+                    self.positions.insert((id.kind(), id.inode()), position);
+                    self.found.push(found);
+                }
+            }
         }
     }
 
@@ -125,6 +164,8 @@ impl Registry {
             },
             fd: None,
             mounts_read: false,
+            unopened: None,
+            no_owner: None,
         });
         position
     }
@@ -139,7 +180,7 @@ impl Registry {
             Err(errno) => {
                 // The first user namespace has none.
                 if (kind, errno) != (Kind::User, Errno::PERM) {
-                    self.owners.count(errno);
+                    self.get(position).no_owner = Some(errno);
                 }
                 None
             }
@@ -164,7 +205,7 @@ impl Registry {
     }
 
     /// All that something keeps alive besides this scan.
-    pub(super) fn finish(self) -> Vec<NamespaceInfo> {
+    pub(super) fn finish(self, unseen: &mut Unseen) -> Vec<NamespaceInfo> {
         let Self {
             found, positions, ..
         } = self;
@@ -188,6 +229,17 @@ impl Registry {
                     .filter_map(place),
             );
         }
+        for (found, _) in found.iter().zip(&alive).filter(|(_, alive)| **alive) {
+            found
+                .unopened
+                .into_iter()
+                .for_each(|errno| unseen.unopened.count(errno));
+            found
+                .no_owner
+                .into_iter()
+                .for_each(|errno| unseen.owners.count(errno));
+            unseen.unheld += u32::from(found.fd.is_none() && found.unopened.is_none());
+        }
         let mut infos: Vec<NamespaceInfo> = found.into_iter().map(|found| found.info).collect();
         for at in (0..infos.len()).filter(|&at| alive[at]) {
             let NamespaceInfo {
@@ -204,7 +256,9 @@ impl Registry {
         infos.retain(|_| alive.next() == Some(true));
         infos.sort_unstable_by_key(|info| info.id);
         for info in &mut infos {
+            info.members.sort_unstable();
             info.holders.sort_unstable();
+            info.holders.dedup();
         }
         infos
     }
@@ -223,7 +277,7 @@ fn level(
 }
 
 /// Half of the descriptors that the process may still open.
-fn budget() -> usize {
+pub(super) fn budget() -> usize {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
