@@ -1,4 +1,5 @@
 //! Processes that have done something and wait to be looked at.
+#![allow(dead_code, reason = "every test binary uses a part")]
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::time::{Duration, Instant};
@@ -10,14 +11,14 @@ use crate::common::{probe, sys};
 
 /// A forked process that waits, and ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Animal {
-    pub(super) pid: u32,
+pub(crate) struct Animal {
+    pub(crate) pid: u32,
     told: PipeReader,
 }
 
 impl Animal {
     /// Returns when the process has done `act`, which may [tell](Teller::tell) numbers; what it returns stays as it is.
-    pub(super) fn new<T>(act: impl FnOnce(&mut Teller) -> T) -> Self {
+    pub(crate) fn new<T>(act: impl FnOnce(&mut Teller) -> T) -> Self {
         let (told, writer) = std::io::pipe().unwrap();
         let child = sys::fork().unwrap();
         let Some(child) = child else {
@@ -39,7 +40,7 @@ impl Animal {
     }
 
     /// What the process has told, once it has done its act.
-    pub(super) fn told(&mut self) -> Vec<u64> {
+    pub(crate) fn told(&mut self) -> Vec<u64> {
         let mut text = Vec::new();
         let mut byte = [0];
         loop {
@@ -56,7 +57,7 @@ impl Animal {
     }
 
     /// [`told`](Self::told) where it is one number.
-    pub(super) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         let [number] = self.told()[..] else {
             panic!("one number is expected")
         };
@@ -64,7 +65,7 @@ impl Animal {
     }
 
     /// Waits until its first thread has ended.
-    pub(super) fn wait_for_zombie(&self) {
+    pub(crate) fn wait_for_zombie(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !probe::Process::read(self.pid).unwrap().is_zombie() {
             assert!(Instant::now() < deadline, "the first thread does not end");
@@ -81,20 +82,20 @@ impl Drop for Animal {
     }
 }
 
-pub(super) struct Teller(PipeWriter);
+pub(crate) struct Teller(PipeWriter);
 
 impl Teller {
     /// For another thread.
-    pub(super) fn another(&self) -> Self {
+    pub(crate) fn another(&self) -> Self {
         Self(self.0.try_clone().unwrap())
     }
 
-    pub(super) fn tell(&mut self, number: u64) {
+    pub(crate) fn tell(&mut self, number: u64) {
         write!(self.0, "{number} ").unwrap();
     }
 
     /// The act is done.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.0.write_all(b".").unwrap();
     }
 }

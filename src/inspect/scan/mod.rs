@@ -167,7 +167,13 @@ struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     /// One that may hold so many descriptors.
     fn new(scan: Scan, procfs: &'a Procfs, budget: usize) -> Self {
-        let kinds = scan.kinds.kinds().filter(|&kind| procfs.has(kind));
+        let mut kinds = scan.kinds;
+        // Whether they are asked for or not, the mounts in them are.
+        kinds.set(
+            Namespaces::MOUNT,
+            kinds.contains(Namespaces::MOUNT) || scan.has(Sources::MOUNTS),
+        );
+        let kinds = kinds.kinds().filter(|&kind| procfs.has(kind));
         Self {
             kinds: kinds.collect(),
             registry: Registry::new(procfs.device, scan.has(Sources::RELATIONS), budget),
@@ -201,7 +207,7 @@ impl<'a> Scanner<'a> {
         self.unseen.hidden_processes = self.procfs.hides_processes();
         self.unseen.processes_outside = self.procfs.is_nested();
         Snapshot {
-            namespaces: self.registry.finish(&mut self.unseen),
+            namespaces: self.registry.finish(self.scan.kinds, &mut self.unseen),
             processes: self.processes,
             unseen: self.unseen,
             pid_namespace: self.procfs.pid_namespace,

@@ -145,7 +145,9 @@ impl Scanner<'_> {
     }
 
     fn ids(&self, found: &[Position]) -> NamespaceIds {
-        NamespaceIds::new(found.iter().map(|&at| self.registry.id(at)).collect())
+        let ids = found.iter().map(|&at| self.registry.id(at));
+        let is_asked = |id: &NamespaceId| self.scan.kinds.contains(id.kind().into());
+        NamespaceIds::new(ids.filter(is_asked).collect())
     }
 
     /// Makes a process a member of its namespaces.

@@ -1,7 +1,7 @@
 //! The namespaces found so far, each once.
 
 use crate::inspect::{Holder, NamespaceInfo, Unseen};
-use crate::ns::{Kind, NamespaceId};
+use crate::ns::{Kind, NamespaceId, Namespaces};
 use crate::sys::nsfs;
 use crate::sys::statmount::mnt_ns_id;
 use rustix::io::Errno;
@@ -204,8 +204,8 @@ impl Registry {
         (info.owner, info.parent, info.owner_uid) = (owner, parent, owner_uid);
     }
 
-    /// All that something keeps alive besides this scan.
-    pub(super) fn finish(self, unseen: &mut Unseen) -> Vec<NamespaceInfo> {
+    /// All of these kinds that something keeps alive besides this scan, with their owners.
+    pub(super) fn finish(self, kinds: Namespaces, unseen: &mut Unseen) -> Vec<NamespaceInfo> {
         let Self {
             found, positions, ..
         } = self;
@@ -214,7 +214,8 @@ impl Registry {
         let mut pending: Vec<usize> = (0..found.len())
             .filter(|&at| {
                 let info = &found[at].info;
-                !info.members.is_empty() || !info.holders.is_empty()
+                let is_asked = kinds.contains(info.kind().into());
+                is_asked && (!info.members.is_empty() || !info.holders.is_empty())
             })
             .collect();
         while let Some(at) = pending.pop() {
