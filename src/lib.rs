@@ -10,6 +10,7 @@ mod error;
 mod foreground;
 pub mod inspect;
 mod lifetime;
+pub mod lockdown;
 pub mod mount;
 pub mod ns;
 mod plan;
