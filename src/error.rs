@@ -227,6 +227,8 @@ steps! {
     Join => "join",
     /// Giving a namespace a path, or taking it away.
     Pin => "pin",
+    /// Looking at the namespaces of all processes.
+    Scan => "scan",
 }
 
 impl Error {

@@ -8,6 +8,7 @@ compile_error!("ringfence supports 64-bit Linux only");
 mod diagnose;
 mod error;
 mod foreground;
+pub mod inspect;
 mod lifetime;
 pub mod lockdown;
 pub mod mount;
@@ -18,6 +19,7 @@ mod relay;
 mod sandbox;
 mod signals;
 mod spawn;
+pub mod support;
 mod sys;
 mod terminal;
 #[cfg(feature = "tokio")]

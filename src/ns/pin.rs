@@ -223,7 +223,8 @@ fn unmount(path: &Path) -> Result<()> {
         .map_err(|errno| failed("umount2")(errno).with_hint(hint(errno)))
 }
 
-fn is_namespace(fd: &OwnedFd) -> Result<bool, Errno> {
+/// Whether a descriptor, which may be one of `O_PATH`, is of a namespace's file.
+pub(crate) fn is_namespace(fd: &OwnedFd) -> Result<bool, Errno> {
     /// `NSFS_MAGIC` of <linux/magic.h>.
     const NSFS: i64 = 0x6e73_6673;
     let magic = rustix::fs::fstatfs(fd)?.f_type;

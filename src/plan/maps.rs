@@ -298,7 +298,7 @@ fn text_of(extents: &[Extent]) -> String {
     })
 }
 
-fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
+pub(crate) fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
     let name = match kind {
         IdKind::User => "newuidmap",
         IdKind::Group => "newgidmap",
