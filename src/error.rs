@@ -221,6 +221,8 @@ steps! {
     Namespace => "namespace",
     /// Running something in a namespace.
     Enter => "enter",
+    /// Joining a namespace with the program.
+    Join => "join",
     /// Giving a namespace a path, or taking it away.
     Pin => "pin",
 }
@@ -282,6 +284,21 @@ impl Error {
             what: describe(step, &what.into()),
             hint: None,
             cause: None,
+        }))
+    }
+
+    /// The same error once more.
+    pub(crate) fn again(&self) -> Self {
+        let inner = &*self.0;
+        let again = |cause: &std::io::Error| match cause.raw_os_error() {
+            Some(errno) => std::io::Error::from_raw_os_error(errno),
+            None => std::io::Error::new(cause.kind(), cause.to_string()),
+        };
+        Self(Box::new(Inner {
+            what: inner.what.clone(),
+            hint: inner.hint.clone(),
+            cause: inner.cause.as_ref().map(again),
+            ..*inner
         }))
     }
 

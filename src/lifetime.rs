@@ -35,7 +35,7 @@ impl Child {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] with neither; or when the cgroup cannot be read, or something in it may
-    /// not be killed, or has not ended ten seconds later.
+    /// not be killed; [`ErrorKind::TimedOut`] when something in it has not ended ten seconds later.
     ///
     /// # Kernel
     /// Not `cgroup.kill`: children born in the cgroup afterwards would be killed as well.

@@ -3,12 +3,12 @@
 //! Not by `cgroup.kill`: whatever is born in the cgroup afterwards would be killed as well.
 
 use super::directory::{Directory, below, open, read_all};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long the end of killed processes is waited for.
@@ -27,49 +27,75 @@ pub(crate) fn kill(cgroup: &Directory) -> Result<()> {
     if thaws {
         cgroup.write("cgroup.freeze", "0")?;
     }
-    killed.map_err(failed)
+    killed.map_err(|errno| match errno {
+        Errno::TIMEDOUT => not_ended(cgroup),
+        errno => failed(errno),
+    })
 }
 
+fn not_ended(cgroup: &Directory) -> Error {
+    let what = format!(
+        "{} still has processes {LIMIT:?} after they were killed",
+        cgroup.path.display()
+    );
+    Error::other(ErrorKind::TimedOut, Step::Wait, what).with_hint(Some(
+        "one may be in a system call that cannot be interrupted, or in a pid namespace that the caller does not see"
+            .into(),
+    ))
+}
+
+/// Listed no longer is not yet ended: only `populated 0` tells that.
 fn kill_until_empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     // The root cgroup has no such file.
     let events = open(directory, c"cgroup.events", OFlags::RDONLY)?;
     let deadline = Instant::now() + LIMIT;
-    while kill_tree(directory)? > 0 {
+    loop {
+        kill_tree(directory)?;
+        // Reading also arms the poll for the next change.
+        if !is_populated(&events)? {
+            return Ok(());
+        }
         if Instant::now() >= deadline {
             return Err(Errno::TIMEDOUT);
         }
-        // Told when the last one has ended, and only then.
+        // Then once more: what could not be frozen may have forked.
         let moment = Timespec {
             tv_sec: 0,
-            tv_nsec: 1_000_000,
+            tv_nsec: 10_000_000,
         };
         match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&moment)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(())
 }
 
-/// Kills what is in a cgroup and below; returns how many processes that were.
-fn kill_tree(directory: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let mut killed = 0;
+/// Whether a process lives in the cgroup of these `cgroup.events`, or below it.
+fn is_populated(events: &OwnedFd) -> Result<bool, Errno> {
+    let mut text = [0_u8; 256];
+    let length = rustix::io::pread(events, &mut text[..], 0)?;
+    let text = text.get(..length).unwrap_or(&[]);
+    let mut lines = text.split(|&byte| byte == b'\n');
+    Ok(!lines.any(|line| line == b"populated 0"))
+}
+
+/// Kills what is in a cgroup and below.
+fn kill_tree(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     for pid in processes(directory)? {
         match kill_process(pid, Signal::KILL) {
-            Ok(()) => killed += 1,
-            Err(Errno::SRCH) => {}
+            Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => return Err(errno),
         }
     }
     for name in below(directory)? {
         match open(directory, name, OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(child) => killed += kill_tree(child.as_fd())?,
+            Ok(child) => kill_tree(child.as_fd())?,
             // Removed meanwhile.
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(killed)
+    Ok(())
 }
 
 /// The processes in a cgroup, but not below it.

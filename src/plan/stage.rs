@@ -20,8 +20,7 @@ pub(crate) struct Stage {
     pub(crate) form: Form,
     /// Bits of [`setting`](crate::sys::stage::message::setting).
     pub(crate) settings: u32,
-    /// The number that the socket to the caller has in the stage.
-    pub(crate) control: RawFd,
+    pub(crate) numbers: Numbers,
     /// The stage's own arguments.
     pub(crate) arguments: StringArray,
     /// What it binds the program and itself by.
@@ -37,11 +36,10 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// Those that bind the program, each with the number of its operation, and those that bind process 1.
-    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[Box<[u64]>]) -> Self {
+    /// Those that bind the program, and those that bind process 1, each with the number of its operation.
+    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[(usize, &[u64])]) -> Self {
         let mut words = vec![program.len() as u64, process_1.len() as u64];
-        let process_1 = process_1.iter().map(|list| (0, &**list));
-        for (op, list) in program.iter().copied().chain(process_1) {
+        for &(op, list) in program.iter().chain(process_1) {
             words.extend([op as u64, list.len() as u64]);
             words.extend(list);
         }
@@ -59,6 +57,17 @@ impl Lists {
             .as_ref()
             .map(|(file, number)| (file.as_fd(), *number))
     }
+}
+
+/// The numbers that descriptors have in the stage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    /// The socket to the caller.
+    pub(crate) control: RawFd,
+    /// The program's terminal, if it has one to take.
+    pub(crate) terminal: RawFd,
+    /// The memory that says what to join, or -1.
+    pub(crate) work: RawFd,
 }
 
 /// How the stage runs.
@@ -98,13 +107,19 @@ impl Form {
     }
 }
 
-fn arguments(control: RawFd, settings: u32, program: &Program, lists: &Lists) -> StringArray {
+fn arguments(numbers: Numbers, settings: u32, program: &Program, lists: &Lists) -> StringArray {
+    let Numbers {
+        control,
+        terminal,
+        work,
+    } = numbers;
+    let work = work.cast_unsigned();
     let (file, words) = match &lists.file {
         Some((_, number)) => (*number, lists.words.len()),
         None => (0, 0),
     };
     let count = program.candidates.len();
-    let numbers = format!("{control},{settings},{count},{file},{words}");
+    let numbers = format!("{control},{settings},{count},{terminal},{work},{file},{words}");
     let own = [NAME.to_owned(), numbers].map(|text| CString::new(text).unwrap_or_default());
     let arguments = own
         .into_iter()
@@ -133,13 +148,13 @@ fn sealed(bytes: &[u8], executable: MemfdFlags) -> Result<OwnedFd, Errno> {
 }
 
 impl Stage {
-    pub(crate) fn new(form: Form, settings: u32, control: RawFd, program: &Program) -> Self {
+    pub(crate) fn new(form: Form, settings: u32, numbers: Numbers, program: &Program) -> Self {
         let lists = Lists::default();
         Self {
             form,
             settings,
-            control,
-            arguments: arguments(control, settings, program, &lists),
+            numbers,
+            arguments: arguments(numbers, settings, program, &lists),
             lists,
         }
     }
@@ -163,7 +178,7 @@ impl Stage {
             })?;
             lists.file = Some((file, number));
         }
-        self.arguments = arguments(self.control, self.settings, program, &lists);
+        self.arguments = arguments(self.numbers, self.settings, program, &lists);
         self.lists = lists;
         Ok(())
     }
@@ -190,6 +205,7 @@ impl fmt::Display for Stage {
             Form::Forked => "a copy of the caller",
         })?;
         for (setting, text) in [
+            (setting::JOIN, "joins"),
             (setting::GATE, "waits at the gate"),
             (
                 setting::REAPER,
@@ -197,6 +213,7 @@ impl fmt::Display for Stage {
             ),
             (setting::SIGNAL_GROUP, "to its process group"),
             (setting::NEW_SESSION, "new session for the program"),
+            (setting::FOREGROUND, "the program in the foreground"),
             (setting::WAIT_FOR_ALL, "waits for all when it ends"),
         ] {
             if self.is(setting) {

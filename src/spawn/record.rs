@@ -87,6 +87,7 @@ calls! {
     Sendmsg => "sendmsg",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
+    Setns => "setns",
     Setpgid => "setpgid",
     Setpriority => "setpriority",
     Sethostname => "sethostname",

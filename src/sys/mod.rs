@@ -18,6 +18,7 @@ pub(crate) mod net;
 pub(crate) mod nsfs;
 pub(crate) mod process;
 mod raw;
+pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod stage;
 pub(crate) mod statmount;

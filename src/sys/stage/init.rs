@@ -3,6 +3,7 @@
 use super::calls::{self, PollFd, Waited};
 use super::exec;
 use super::job::Job;
+use super::join;
 use super::lockdown;
 use super::message::{
     AT_GATE, CONTINUED, ENDED, Ended, FAILED, RELEASE, Report, SEEN, SIGNAL, STARTED, STOPPED,
@@ -13,6 +14,17 @@ use core::mem::MaybeUninit;
 /// Does what the job says, and never returns.
 pub(super) fn run(job: &Job) -> ! {
     protect(job);
+    if job.is(setting::JOIN) {
+        join::run(job)
+    }
+    begin(job)
+}
+
+/// What is left once the process is where it belongs.
+pub(super) fn begin(job: &Job) -> ! {
+    if job.is(setting::DIE_WITH_PARENT) {
+        die_with_parent(job);
+    }
     if job.is(setting::GATE) {
         tell(job, AT_GATE, 0);
         await_release(job);
@@ -37,48 +49,49 @@ pub(super) fn run(job: &Job) -> ! {
             tell(job, STARTED, 0);
             Init::new(job, program, signals).serve()
         }
-        Err(errno) => give_up(job.control, call::SIGNALFD, errno),
+        Err(errno) => give_up(job.control, call::SIGNALFD, errno, 0),
     }
 }
 
 /// Gives away what process 1 does not need once the program runs.
 fn reduce(job: &Job) {
-    for (_, list) in lockdown::process_1(job.lockdown) {
+    for (op, list) in lockdown::process_1(job.lockdown) {
         // SAFETY: the plan has laid it out.
         if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
-            let call = failed.code();
-            give_up(job.control, call, failed.errno)
+            give_up(job.control, failed.code(), failed.errno, op)
         }
     }
 }
 
 /// Ends, and everything in the namespace with it.
-pub(super) fn give_up(control: i32, call: u32, errno: i32) -> ! {
+pub(super) fn give_up(control: i32, call: u32, errno: i32, note: u32) -> ! {
     let report = Report {
         kind: FAILED,
         value: errno,
         call,
-        note: 0,
+        note,
     };
+    // Whether it arrives or not, there is nothing else to do.
     let _ = calls::send(control, &report);
     calls::exit(127)
 }
 
-/// Nobody looks into this process, no signal is lost, and it ends if the caller already has.
+/// Nobody looks into this process, and no signal is lost.
 fn protect(job: &Job) {
-    const PR_SET_PDEATHSIG: usize = 1;
     const PR_SET_DUMPABLE: usize = 4;
     calls::prctl(PR_SET_DUMPABLE, 0);
     calls::set_name(c"ringfence-init");
     let _ = calls::set_signal_mask(u64::MAX);
     calls::set_cloexec(job.control);
-    if job.is(setting::DIE_WITH_PARENT) {
-        // exec forgets it where it changes capabilities.
-        calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
-        let mut control = [PollFd::new(job.control)];
-        if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
-            calls::exit(127);
-        }
+}
+
+/// exec forgets it where it changes capabilities, and so do new ids and a clone.
+fn die_with_parent(job: &Job) {
+    const PR_SET_PDEATHSIG: usize = 1;
+    calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
+    let mut control = [PollFd::new(job.control)];
+    if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
+        calls::exit(127);
     }
 }
 
@@ -194,8 +207,11 @@ impl<'a> Init<'a> {
 
     /// Passes a signal on. When the program has ended and the others are waited for, they all get it.
     fn signal(&self, signal: u32, value: Option<u64>) {
+        // A terminal stops the whole group.
+        let to_group = self.job.is(setting::SIGNAL_GROUP)
+            || (self.job.is(setting::FOREGROUND) && signal == calls::SIGCONT);
         let to = match self.program {
-            Some(program) if self.job.is(setting::SIGNAL_GROUP) => -program,
+            Some(program) if to_group => -program,
             Some(program) => program,
             None => -1,
         };

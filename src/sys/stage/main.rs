@@ -1,14 +1,17 @@
-//! The second stage as a program: `ringfence-init CONTROL,SETTINGS,COUNT,LOCKDOWN,WORDS CANDIDATE...
-//! ARGUMENT...`, with the environment of the program that it starts.
+//! The second stage as a program:
+//! `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL,WORK,LOCKDOWN,WORDS CANDIDATE... ARGUMENT...`,
+//! with the environment of the program that it starts.
 //!
 //! It is built by the build script, without libc and std; it has no data that is written to.
 #![no_std]
 #![no_main]
 
 mod calls;
+mod enter;
 mod exec;
 mod init;
 mod job;
+mod join;
 mod lockdown;
 mod message;
 
@@ -53,7 +56,8 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `argc` of them are there.
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
-    let Some([control, settings, count, lockdown, words]) = settings.and_then(|text| unsafe { numbers(*text) })
+    let Some([control, settings, count, terminal, work, lockdown, words]) =
+        settings.and_then(|text| unsafe { numbers(*text) })
     else {
         calls::exit(127)
     };
@@ -64,6 +68,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let control = control.cast_signed();
     init::run(&Job {
         control,
+        terminal: terminal.cast_signed(),
         settings,
         // SAFETY: these are `argc` pointers and a null pointer.
         first: unsafe { arguments.add(BEFORE) },
@@ -71,6 +76,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
         // SAFETY: as above.
         argv: unsafe { arguments.add(BEFORE + count) },
         envp,
+        work: work.cast_signed(),
         lockdown: lists(control, lockdown.cast_signed(), words as usize),
     })
 }
@@ -82,7 +88,7 @@ fn lists(control: i32, fd: i32, words: usize) -> &'static [u64] {
     }
     let mapped = map(fd, words);
     calls::close(fd);
-    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno))
+    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno, 0))
 }
 
 /// The words of a file that nobody changes any more.
@@ -105,8 +111,8 @@ fn map(fd: i32, words: usize) -> Result<&'static [u64], calls::Errno> {
 ///
 /// # Safety
 /// The text is null-terminated.
-unsafe fn numbers(mut text: Text) -> Option<[u32; 5]> {
-    let mut numbers = [0_u32; 5];
+unsafe fn numbers(mut text: Text) -> Option<[u32; 7]> {
+    let mut numbers = [0_u32; 7];
     let mut rest = numbers.iter_mut();
     let mut number = rest.next()?;
     loop {
