@@ -65,8 +65,8 @@ pub struct Child {
     usage: Option<ResourceUsage>,
     plan: Arc<Compiled>,
     control: Option<Control>,
-    listener: Option<OwnedFd>,
     pub(crate) controlling: Option<Controlling>,
+    listener: Option<OwnedFd>,
     at_gate: bool,
 }
 
@@ -130,8 +130,8 @@ impl Child {
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
-            listener: pipes.listener,
             controlling: None,
+            listener: pipes.listener,
         }
     }
 

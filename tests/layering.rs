@@ -84,7 +84,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "terminal",
-        may_name: &["sandbox"],
+        may_name: &["sandbox", "sys"],
     },
     Rule {
         module: "mount",

@@ -62,9 +62,9 @@ pub(super) fn compile(
         caller: Caller::current(),
         features: Features::probe(),
         ops: Vec::new(),
+        join: Join::compile(command)?,
         late: false,
         later: Vec::new(),
-        join: Join::compile(command)?,
     };
     compiler.run(input, output)
 }
@@ -116,11 +116,11 @@ struct Compiler<'a> {
     caller: Caller,
     features: Features,
     ops: Vec<Op>,
+    join: Join,
     /// The second stage takes on the ids, as binding the program takes the privilege that it then loses.
     late: bool,
     /// What the second stage does then.
     later: Vec<Op>,
-    join: Join,
 }
 
 impl Compiler<'_> {
@@ -157,6 +157,7 @@ impl Compiler<'_> {
         if let Some(work) = &mut self.join.by_stage {
             work.place(further);
         }
+        let taken = free.len() + further.len();
         let foreground = self.foreground(&stdio, controlling.is_some())?;
         let mut stage = self.stage(&program, free, controlling, foreground)?;
         self.late = stage.is_some() && !lockdown::is_idle(&self.sandbox.lockdown);
@@ -208,7 +209,7 @@ impl Compiler<'_> {
         }
         self.disable_userns(maps.as_ref());
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
-        let mut bound = self.bind(maps.as_ref(), &mut spare.skip(free.len()))?;
+        let mut bound = self.bind(maps.as_ref(), &mut spare.skip(taken))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, free)?;
         self.finish(
@@ -247,8 +248,8 @@ impl Compiler<'_> {
             null,
             reserve,
             stage,
-            bound: bound.needs,
             join: self.join,
+            bound: bound.needs,
             window_size: self.command.window_size,
             foreground,
             apart: controlling.is_some()

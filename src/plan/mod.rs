@@ -89,9 +89,9 @@ pub(crate) struct Compiled {
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    pub(crate) join: Join,
     /// Descriptors for the lock-down.
     pub(crate) bound: Bound,
-    pub(crate) join: Join,
     pub(crate) window_size: WindowSize,
     /// The program is in another process group than the caller.
     pub(crate) apart: bool,

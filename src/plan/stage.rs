@@ -119,8 +119,8 @@ fn arguments(numbers: Numbers, settings: u32, program: &Program, lists: &Lists) 
         None => (0, 0),
     };
     let count = program.candidates.len();
-    let numbers = format!("{control},{settings},{count},{terminal},{work},{file},{words}");
-    let own = [NAME.to_owned(), numbers].map(|text| CString::new(text).unwrap_or_default());
+    let text = format!("{control},{settings},{count},{terminal},{work},{file},{words}");
+    let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
     let arguments = own
         .into_iter()
         .chain(program.candidates.iter().cloned())

@@ -86,8 +86,8 @@ pub struct Sandbox {
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
     pub(crate) init: Option<Init>,
-    pub(crate) lockdown: lockdown::Lockdown,
     pub(crate) join: join::Join,
+    pub(crate) lockdown: lockdown::Lockdown,
 }
 
 /// How the child is made. The result is the same; only the cost differs.

@@ -45,8 +45,8 @@ impl Heard {
         (self.report.kind == message::ENDED).then(|| (status, ResourceUsage::from(&usage)))
     }
 
-    /// The operation of the plan that failed, if it was one of the `join` role or of the
-    /// lock-down.
+    /// The operation of the plan that [`FAILED`](message::FAILED) speaks of, if it is one that the stage
+    /// carries out: of the `join` role, or of the lock-down of the program.
     pub(crate) fn operation(&self) -> Option<usize> {
         (self.report.call >= call::SETNS).then_some(self.report.note as usize)
     }
@@ -64,7 +64,6 @@ impl Heard {
             call::SETPGID => Call::Setpgid,
             call::IOCTL => Call::Ioctl,
             call::SIGNALFD => Call::Signalfd,
-            call::MMAP => Call::Mmap,
             call::SETNS => Call::Setns,
             call::UNSHARE => Call::Unshare,
             call::FCHDIR => Call::Fchdir,

@@ -140,12 +140,12 @@ pub(super) struct Streams {
     terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
-    /// The child's end of the socket that it sends the listener of a filter by.
-    listener: Option<OwnedFd>,
     /// The caller's terminal, where the program's group is to have it.
     controlling: Option<Controlling>,
     /// What the second stage is to join, and where the pid of its sibling is stored.
     work: Option<Shared>,
+    /// The child's end of the socket that it sends the listener of a filter by.
+    listener: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -157,9 +157,9 @@ impl Streams {
             control: None,
             terminal: None,
             socket: None,
-            listener: None,
             controlling: plan.foreground.then(Controlling::open).flatten(),
             work: None,
+            listener: None,
         };
         if let Some(work) = &plan.join.by_stage {
             streams.work = Some(work.share()?);
@@ -252,10 +252,8 @@ impl Streams {
                 Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
-            socket
-                .chain(image)
-                .chain(terminal)
-                .chain(stage.lists.file())
+            let lists = stage.lists.file();
+            socket.chain(image).chain(lists).chain(terminal)
         });
         let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
         let work = work
@@ -569,12 +567,10 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     match start {
         Start::Failed(heard) => {
             let (fail, text) = heard.failure();
-            let op = if let Some(op) = heard.operation().and_then(|index| plan.ops.get(index)) {
-                op
-            } else if fail.call == Call::Execve {
-                exec
-            } else {
-                init
+            let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
+                Some(op) => op,
+                None if fail.call == Call::Execve => exec,
+                None => init,
             };
             let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
             error.with_hint(diagnose::child(plan, op, &fail, &text))

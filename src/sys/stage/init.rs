@@ -3,12 +3,11 @@
 use super::calls::{self, PollFd, Waited};
 use super::exec;
 use super::job::Job;
-use super::join;
-use super::lockdown;
 use super::message::{
     AT_GATE, CONTINUED, ENDED, Ended, FAILED, RELEASE, Report, SEEN, SIGNAL, STARTED, STOPPED,
     Usage, call, setting,
 };
+use super::{join, lockdown};
 use core::mem::MaybeUninit;
 
 /// Does what the job says, and never returns.

@@ -56,8 +56,8 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `argc` of them are there.
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
-    let Some([control, settings, count, terminal, work, lockdown, words]) =
-        settings.and_then(|text| unsafe { numbers(*text) })
+    let numbers = settings.and_then(|text| unsafe { numbers(*text) });
+    let Some([control, settings, count, terminal, work, lockdown, words]) = numbers
     else {
         calls::exit(127)
     };
