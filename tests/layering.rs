@@ -33,8 +33,12 @@ const RULES: &[Rule] = &[
     Rule {
         module: "plan",
         may_name: &[
-            "error", "lockdown", "mount", "ns", "process", "sandbox", "spawn", "sys",
+            "cgroup", "error", "lockdown", "mount", "ns", "process", "sandbox", "spawn", "sys",
         ],
+    },
+    Rule {
+        module: "cgroup",
+        may_name: &["error", "mount"],
     },
     Rule {
         module: "lockdown",

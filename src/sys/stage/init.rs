@@ -48,29 +48,29 @@ pub(super) fn begin(job: &Job) -> ! {
             tell(job, STARTED, 0);
             Init::new(job, program, signals).serve()
         }
-        Err(errno) => give_up(job.control, call::SIGNALFD, errno),
+        Err(errno) => give_up(job.control, call::SIGNALFD, errno, 0),
     }
 }
 
 /// Gives away what process 1 does not need once the program runs.
 fn reduce(job: &Job) {
-    for (_, list) in lockdown::process_1(job.lockdown) {
+    for (op, list) in lockdown::process_1(job.lockdown) {
         // SAFETY: the plan has laid it out.
         if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
-            let call = failed.code();
-            give_up(job.control, call, failed.errno)
+            give_up(job.control, failed.code(), failed.errno, op)
         }
     }
 }
 
 /// Ends, and everything in the namespace with it.
-pub(super) fn give_up(control: i32, call: u32, errno: i32) -> ! {
+pub(super) fn give_up(control: i32, call: u32, errno: i32, note: u32) -> ! {
     let report = Report {
         kind: FAILED,
         value: errno,
         call,
-        note: 0,
+        note,
     };
+    // Whether it arrives or not, there is nothing else to do.
     let _ = calls::send(control, &report);
     calls::exit(127)
 }
