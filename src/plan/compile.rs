@@ -80,7 +80,6 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
-        ("init", sandbox.init.is_some(), Kind::Pid),
     ];
     let entries = sandbox
         .entries
@@ -132,7 +131,7 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(4)
+            .take(5)
             .collect();
         let foreground = self.foreground(&stdio, controlling.is_some())?;
         let stage = self.stage(&program, &free, controlling, foreground)?;
@@ -168,6 +167,10 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
+        if self.is_subreaped() {
+            check_procfs()?;
+            self.push(Step::Init, "the list of its children", Action::OpenChildren);
+        }
         self.names()?;
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
@@ -237,12 +240,13 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let &[control, number, _, given] = free else {
+        let &[control, number, _, given, children] = free else {
             return Ok(None);
         };
         let terminal = controlling.unwrap_or(given);
         let settings = [
             (init.is_some(), setting::REAPER),
+            (self.is_subreaped(), setting::SUBREAPER),
             (gate, setting::GATE),
             (
                 init.is_some_and(|init| init.wait_for_all),
@@ -267,8 +271,17 @@ impl Compiler<'_> {
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
         let form = Form::choose(number)?;
-        let numbers = Numbers { control, terminal };
+        let numbers = Numbers {
+            control,
+            terminal,
+            children,
+        };
         Ok(Some(Stage::new(form, settings, numbers, program)))
+    }
+
+    /// Whether what stands for process 1 has no pid namespace.
+    fn is_subreaped(&self) -> bool {
+        self.sandbox.init.is_some() && !self.sandbox.namespaces.contains(Namespaces::PID)
     }
 
     /// Whether the program gets the caller's terminal: on request, and with a group of its own that reads
@@ -569,7 +582,7 @@ impl Compiler<'_> {
             .entries
             .iter()
             .rfind(|entry| matches!(entry.what, What::Dev));
-        let (Some(dev), true, [.., socket]) = (dev, streams.contains(&true), free) else {
+        let (Some(dev), true, [_, _, socket, ..]) = (dev, streams.contains(&true), free) else {
             return Ok(None);
         };
         let path = dev.at.join("pts/ptmx");
@@ -607,6 +620,16 @@ impl Compiler<'_> {
                 Step::Stdio,
                 format!("a terminal by {}", terminal.path.to_string_lossy()),
                 Action::Terminal(terminal),
+            );
+        }
+        if let Some(stage) = stage
+            && stage.is_subreaper()
+        {
+            let number = stage.numbers.children;
+            self.push(
+                Step::Init,
+                "the list of its children",
+                Action::PlaceChildren { number },
             );
         }
         if let Some(stream) = controlling
@@ -651,6 +674,24 @@ impl Compiler<'_> {
         let object = self.command.program.display().to_string();
         self.push(Step::Exec, object, Action::Exec);
     }
+}
+
+/// A subreaper finds its children in the caller's `/proc`, by the numbers that they have there.
+fn check_procfs() -> Result<()> {
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new()).ok();
+    let shown = shown.and_then(|shown| shown.to_str().ok()?.parse().ok());
+    if shown == Some(std::process::id()) {
+        return Ok(());
+    }
+    Err(Error::other(
+        ErrorKind::Unsupported,
+        Step::Init,
+        "init: without a pid namespace it needs the caller's pids in /proc",
+    )
+    .with_hint(Some(
+        "mount a proc file system of the caller's pid namespace on /proc, or ask for Sandbox::pid"
+            .into(),
+    )))
 }
 
 fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {

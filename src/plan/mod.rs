@@ -101,6 +101,16 @@ impl Compiled {
         })
     }
 
+    /// Whether all that the program starts ends with process 1, or with what stands for it.
+    pub(crate) fn ends_together(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID) || self.is_subreaped()
+    }
+
+    /// Whether the second stage kills what the program has started, as no pid namespace does.
+    pub(crate) fn is_subreaped(&self) -> bool {
+        self.stage.as_ref().is_some_and(Stage::is_subreaper)
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage

@@ -146,6 +146,12 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Hold on to the list of the process's own children, in the caller's `/proc`.
+    OpenChildren,
+    /// Hand it to the second stage, under this number.
+    PlaceChildren {
+        number: RawFd,
+    },
     /// Become the second stage, which executes the program.
     SecondStage,
     Exec,
@@ -308,6 +314,8 @@ impl Action {
             Self::Foreground => "setpgid, getpid, ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::OpenChildren => "openat, fstatfs, fcntl",
+            Self::PlaceChildren { .. } => "fcntl, dup3",
             Self::SecondStage => "execveat",
             Self::Exec => "execve",
         }

@@ -32,6 +32,15 @@ pub(crate) struct Numbers {
     pub(crate) control: RawFd,
     /// The program's terminal, if it has one to take.
     pub(crate) terminal: RawFd,
+    /// The list of the stage's children, if it is a subreaper.
+    pub(crate) children: RawFd,
+}
+
+impl Numbers {
+    /// As the stage takes them.
+    pub(crate) fn all(self) -> [RawFd; 3] {
+        [self.control, self.terminal, self.children]
+    }
 }
 
 /// How the stage runs.
@@ -92,9 +101,9 @@ fn sealed(image: &[u8]) -> Result<OwnedFd, Errno> {
 
 impl Stage {
     pub(crate) fn new(form: Form, settings: u32, numbers: Numbers, program: &Program) -> Self {
-        let Numbers { control, terminal } = numbers;
+        let [control, terminal, children] = numbers.all();
         let count = program.candidates.len();
-        let text = format!("{control},{settings},{count},{terminal}");
+        let text = format!("{control},{settings},{count},{terminal},{children}");
         let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
         let arguments = own
             .into_iter()
@@ -112,6 +121,11 @@ impl Stage {
     /// Whether there is a process that outlives the program's start.
     pub(crate) fn reaps(&self) -> bool {
         self.is(setting::REAPER)
+    }
+
+    /// Whether it ends what descends from the program itself, as there is no pid namespace.
+    pub(crate) fn is_subreaper(&self) -> bool {
+        self.is(setting::SUBREAPER)
     }
 
     /// Whether the program is held until it is released.
@@ -136,6 +150,7 @@ impl fmt::Display for Stage {
                 setting::REAPER,
                 "clones the program, reaps, forwards signals",
             ),
+            (setting::SUBREAPER, "as a subreaper"),
             (setting::SIGNAL_GROUP, "to its process group"),
             (setting::NEW_SESSION, "new session for the program"),
             (setting::FOREGROUND, "the program in the foreground"),

@@ -1,11 +1,13 @@
-//! The second stage as a program: `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL CANDIDATE... ARGUMENT...`,
-//! with the environment of the program that it starts.
+//! The second stage as a program: `ringfence-init NUMBERS CANDIDATE... ARGUMENT...`,
+//! with the environment of the program that it starts. The numbers are, with commas between them, those of
+//! the socket, the settings, the count of candidates, the terminal and the list of children.
 //!
 //! It is built by the build script, without libc and std; it has no data that is written to.
 #![no_std]
 #![no_main]
 
 mod calls;
+mod children;
 mod exec;
 mod init;
 mod job;
@@ -52,7 +54,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `argc` of them are there.
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
-    let Some([control, settings, count, terminal]) = settings.and_then(|text| unsafe { numbers(*text) })
+    let Some([control, settings, count, terminal, children]) = settings.and_then(|text| unsafe { numbers(*text) })
     else {
         calls::exit(127)
     };
@@ -63,6 +65,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     init::run(&Job {
         control: control.cast_signed(),
         terminal: terminal.cast_signed(),
+        children: children.cast_signed(),
         settings,
         // SAFETY: these are `argc` pointers and a null pointer.
         first: unsafe { arguments.add(BEFORE) },
@@ -77,8 +80,8 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
 ///
 /// # Safety
 /// The text is null-terminated.
-unsafe fn numbers(mut text: Text) -> Option<[u32; 4]> {
-    let mut numbers = [0_u32; 4];
+unsafe fn numbers(mut text: Text) -> Option<[u32; 5]> {
+    let mut numbers = [0_u32; 5];
     let mut rest = numbers.iter_mut();
     let mut number = rest.next()?;
     loop {

@@ -98,7 +98,7 @@ unsafe impl Plain for Failed {}
 
 /// What the stage is to do: bits of the settings.
 pub(crate) mod setting {
-    /// Be PID 1: clone the program, reap, forward signals. Without it, exec in place.
+    /// Clone the program, reap, forward signals, as PID 1. Without it, exec in place.
     pub(crate) const REAPER: u32 = 1;
     /// Wait for [`RELEASE`](super::RELEASE) before the program is executed.
     pub(crate) const GATE: u32 = 2;
@@ -108,6 +108,8 @@ pub(crate) mod setting {
     pub(crate) const SIGNAL_GROUP: u32 = 8;
     /// A session for the program.
     pub(crate) const NEW_SESSION: u32 = 16;
+    /// Without a pid namespace: reap what descends from the program, and end it in the kernel's stead.
+    pub(crate) const SUBREAPER: u32 = 32;
     /// Die with the caller.
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
     /// The terminal becomes the controlling one of the program's session.

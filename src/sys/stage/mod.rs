@@ -7,6 +7,8 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod calls;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod children;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod exec;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod init;
@@ -41,7 +43,7 @@ const BEFORE: usize = 2;
 /// `arguments` are those of the program, with `count` candidates among them.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) fn run(
-    (control, terminal): (RawFd, RawFd),
+    [control, terminal, children]: [RawFd; 3],
     settings: u32,
     count: usize,
     arguments: &StringArray,
@@ -55,6 +57,7 @@ pub(crate) fn run(
     init::run(&job::Job {
         control,
         terminal,
+        children,
         settings,
         first: first.cast(),
         count,
@@ -65,6 +68,6 @@ pub(crate) fn run(
 
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn run(_: (RawFd, RawFd), _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
+pub(crate) fn run(_: [RawFd; 3], _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
     super::exec::exit_group(127)
 }
