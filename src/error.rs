@@ -189,6 +189,28 @@ steps! {
     DieWithParent => "die_with_parent",
     /// Restoring signal actions, the signal mask and limits for the program.
     Signals => "signals",
+    /// Limiting a resource.
+    Rlimit => "rlimit",
+    /// Setting the nice value.
+    Nice => "nice",
+    /// Setting the I/O priority.
+    IoPriority => "io_priority",
+    /// Choosing processors.
+    Affinity => "affinity",
+    /// Setting how likely the program is to be killed when memory runs out.
+    OomScore => "oom_score_adj",
+    /// Taking capabilities away.
+    Capabilities => "capabilities",
+    /// Setting securebits.
+    Securebits => "securebits",
+    /// Keeping the program from gaining privilege.
+    NoNewPrivs => "no_new_privs",
+    /// Enforcing a Landlock ruleset.
+    Landlock => "landlock",
+    /// Installing a filter of system calls.
+    Seccomp => "seccomp",
+    /// Keeping the program from making user namespaces.
+    DisableUserns => "disable_userns",
     /// Starting the process that reaps, or that waits at the gate.
     Init => "init",
     /// Executing the program.
@@ -199,6 +221,8 @@ steps! {
     Namespace => "namespace",
     /// Running something in a namespace.
     Enter => "enter",
+    /// Joining a namespace with the program.
+    Join => "join",
     /// Giving a namespace a path, or taking it away.
     Pin => "pin",
 }
@@ -260,6 +284,21 @@ impl Error {
             what: describe(step, &what.into()),
             hint: None,
             cause: None,
+        }))
+    }
+
+    /// The same error once more.
+    pub(crate) fn again(&self) -> Self {
+        let inner = &*self.0;
+        let again = |cause: &std::io::Error| match cause.raw_os_error() {
+            Some(errno) => std::io::Error::from_raw_os_error(errno),
+            None => std::io::Error::new(cause.kind(), cause.to_string()),
+        };
+        Self(Box::new(Inner {
+            what: inner.what.clone(),
+            hint: inner.hint.clone(),
+            cause: inner.cause.as_ref().map(again),
+            ..*inner
         }))
     }
 

@@ -9,6 +9,7 @@ mod diagnose;
 mod error;
 mod foreground;
 mod lifetime;
+pub mod lockdown;
 pub mod mount;
 pub mod ns;
 mod plan;
@@ -27,7 +28,7 @@ pub use ns::{AnyNamespace, Kind, Namespace, NamespaceId, NamespaceIds, Namespace
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
-    Bind, Command, Engine, Extent, HidePid, IdMap, Init, MountLock, Overlay, Proc, Rootfs, Sandbox,
-    Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
+    Bind, Command, Engine, Extent, HidePid, IdMap, Init, JoinCredentials, JoinDir, JoinProcess,
+    MountLock, Overlay, Proc, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
 };
 pub use terminal::Pty;

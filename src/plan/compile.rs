@@ -1,14 +1,16 @@
 //! From the description to the plan: everything is checked here, before anything is created.
 
 mod attributes;
+mod binding;
 
 use super::features::Features;
+use super::join::{self, Join};
 use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Numbers, Stage};
-use super::{Cgroup, Compiled, Given, Method, Template, root};
+use super::{Cgroup, Compiled, Given, Method, Template, lockdown, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
@@ -31,7 +33,7 @@ use std::time::Duration;
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_NAME: usize = 64;
 /// The most groups of a process.
-const NGROUPS_MAX: usize = 65_536;
+pub(super) const NGROUPS_MAX: usize = 65_536;
 /// The largest time in seconds that the kernel can count in nanoseconds.
 const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
@@ -61,6 +63,9 @@ pub(super) fn compile(
         caller: Caller::current(),
         features: Features::probe(),
         ops: Vec::new(),
+        join: Join::compile(command)?,
+        late: false,
+        later: Vec::new(),
     };
     compiler.run(input, output)
 }
@@ -80,6 +85,11 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
+        (
+            "disable_userns",
+            sandbox.lockdown.disable_userns,
+            Kind::User,
+        ),
     ];
     let entries = sandbox
         .entries
@@ -106,11 +116,26 @@ struct Compiler<'a> {
     caller: Caller,
     features: Features,
     ops: Vec<Op>,
+    join: Join,
+    /// The second stage takes on the ids, as binding the program takes the privilege that it then loses.
+    late: bool,
+    /// What the second stage does then.
+    later: Vec<Op>,
 }
 
 impl Compiler<'_> {
     fn run(mut self, input: &Stdio, output: &Stdio) -> Result<(Compiled, Given)> {
-        let namespaces = self.sandbox.namespaces;
+        let joins = self.join.by_stage.is_some();
+        // The others are made by the second stage.
+        let namespaces = match joins {
+            true => Namespaces::empty(),
+            false => self.sandbox.namespaces,
+        };
+        if joins && self.is_subreaped() {
+            let what =
+                "needs a new pid namespace, asked for by pid(), where such namespaces are joined";
+            return Err(Error::invalid("init", what));
+        }
         let method = self.method()?;
         let program = Program::compile(self.command)?;
         let stdio = [
@@ -131,10 +156,16 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(5)
+            .take(5 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
             .collect();
+        let (free, further) = free.split_at(5.min(free.len()));
+        if let Some(work) = &mut self.join.by_stage {
+            work.place(further);
+        }
+        let taken = free.len() + further.len();
         let foreground = self.foreground(&stdio, controlling.is_some())?;
-        let stage = self.stage(&program, &free, controlling, foreground)?;
+        let mut stage = self.stage(&program, free, controlling, foreground)?;
+        self.late = stage.is_some() && !lockdown::is_idle(&self.sandbox.lockdown);
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -148,6 +179,7 @@ impl Compiler<'_> {
         let mut by_clone = namespaces;
         self.own_descriptors()?;
         self.guard(forks)?;
+        self.oom_score()?;
         let born_in_cgroup = match (&cgroup, method) {
             (Some(_), Method::Clone3) | (None, _) => true,
             (Some(cgroup), Method::Clone) => {
@@ -167,11 +199,14 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
+        self.limit_userns();
         if self.is_subreaped() {
             check_procfs()?;
             self.push(Step::Init, "the list of its children", Action::OpenChildren);
         }
-        self.names()?;
+        if !joins {
+            self.names()?;
+        }
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
         }
@@ -181,21 +216,34 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         }
+        self.disable_userns(maps.as_ref());
+        let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
+        let mut bound = self.bind(maps.as_ref(), &mut spare.skip(taken))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
-        let terminal = self.terminal(pty, &free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling, foreground);
+        let terminal = self.terminal(pty, free)?;
+        self.finish(
+            method,
+            stage.as_ref(),
+            terminal,
+            controlling,
+            foreground,
+            &mut bound,
+        )?;
+        self.hand_over(stage.as_mut(), &bound, &program)?;
 
+        let watched = namespaces.contains(Namespaces::PID)
+            && (self.command.setup_timeout.is_some() || cgroup.is_some());
         let compiled = Compiled {
-            namespaces,
+            namespaces: self.sandbox.namespaces,
             flags,
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: maps.is_some() && self.caller.uid != 0,
+            needs_dumpable: (maps.is_some() || self.sandbox.lockdown.oom_score_adj.is_some())
+                && self.caller.uid != 0,
             changes_ids,
             setup_timeout: self.setup_timeout(),
-            watched: namespaces.contains(Namespaces::PID)
-                && (self.command.setup_timeout.is_some() || self.sandbox.cgroup.is_some()),
+            watched,
             kill_on_drop: self.command.kill_on_drop,
             die_with_parent: self.command.die_with_parent,
             ops: self.ops.into(),
@@ -209,6 +257,8 @@ impl Compiler<'_> {
             null,
             reserve,
             stage,
+            join: self.join,
+            bound: bound.needs,
             window_size: self.command.window_size,
             foreground,
             apart: controlling.is_some()
@@ -228,9 +278,11 @@ impl Compiler<'_> {
         foreground: bool,
     ) -> Result<Option<Stage>> {
         let (init, gate) = (self.sandbox.init, self.command.gate);
-        if init.is_none() && !gate {
+        let work = self.join.by_stage.as_ref();
+        if init.is_none() && !gate && work.is_none() {
             return Ok(None);
         }
+        let takes_session = init.is_some() || work.is_some();
         let own = |path: &std::ffi::CString| {
             [&b"/proc/self/exe"[..], b"/proc/thread-self/exe"].contains(&path.as_bytes())
         };
@@ -245,6 +297,7 @@ impl Compiler<'_> {
         };
         let terminal = controlling.unwrap_or(given);
         let settings = [
+            (work.is_some(), setting::JOIN),
             (init.is_some(), setting::REAPER),
             (self.is_subreaped(), setting::SUBREAPER),
             (gate, setting::GATE),
@@ -257,11 +310,11 @@ impl Compiler<'_> {
                 setting::SIGNAL_GROUP,
             ),
             (
-                init.is_some() && (self.command.new_session || controlling.is_some()),
+                takes_session && (self.command.new_session || controlling.is_some()),
                 setting::NEW_SESSION,
             ),
             (
-                init.is_some() && controlling.is_some(),
+                takes_session && controlling.is_some(),
                 setting::CONTROLLING_TERMINAL,
             ),
             (foreground, setting::FOREGROUND),
@@ -271,10 +324,14 @@ impl Compiler<'_> {
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
         let form = Form::choose(number)?;
+        if work.is_some() && matches!(form, Form::Forked) {
+            return Err(join::forked());
+        }
         let numbers = Numbers {
             control,
             terminal,
             children,
+            work: work.map_or(-1, join::Work::number),
         };
         Ok(Some(Stage::new(form, settings, numbers, program)))
     }
@@ -383,7 +440,8 @@ impl Compiler<'_> {
                 // The kernel takes at most the seconds that fit into an i64 of nanoseconds.
                 seconds: timer.as_secs().min(1 << 32),
                 nanoseconds: timer.subsec_nanos(),
-                process_1: self.sandbox.namespaces.contains(Namespaces::PID),
+                process_1: self.sandbox.namespaces.contains(Namespaces::PID)
+                    && self.join.by_stage.is_none(),
             },
         );
         Ok(())
@@ -399,7 +457,9 @@ impl Compiler<'_> {
     }
 
     fn open_cgroup(&self) -> Result<Option<Cgroup>> {
-        let Some(path) = &self.sandbox.cgroup else {
+        let of_process = self.sandbox.join.cgroup.as_ref();
+        let of_process = of_process.map(join::directory_of).transpose()?;
+        let Some(path) = self.sandbox.cgroup.as_ref().or(of_process.as_ref()) else {
             return Ok(None);
         };
         let directory = rustix::fs::open(
@@ -602,7 +662,8 @@ impl Compiler<'_> {
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
         foreground: bool,
-    ) {
+        bound: &mut lockdown::Compiled,
+    ) -> Result<()> {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -634,6 +695,7 @@ impl Compiler<'_> {
         }
         if let Some(stream) = controlling
             && self.sandbox.init.is_none()
+            && self.join.by_stage.is_none()
         {
             self.push(
                 Step::Stdio,
@@ -668,11 +730,19 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
+        self.ops.append(&mut bound.before);
         if let Some(stage) = stage {
             self.push(Step::Init, stage.to_string(), Action::SecondStage);
         }
+        if let Some(work) = &mut self.join.by_stage {
+            let ops = work.finish(self.ops.len())?;
+            self.ops.extend(ops);
+        }
+        self.ops.append(&mut self.later);
+        self.ops.append(&mut bound.ops);
         let object = self.command.program.display().to_string();
         self.push(Step::Exec, object, Action::Exec);
+        Ok(())
     }
 }
 
@@ -694,7 +764,7 @@ fn check_procfs() -> Result<()> {
     )))
 }
 
-fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {
+pub(super) fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {
     let bytes = name.as_bytes();
     if bytes.len() > MAX_NAME {
         return Err(Error::invalid(

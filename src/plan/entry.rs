@@ -168,13 +168,26 @@ impl Entries {
                 };
                 op(Step::Dev, shown, action)
             }
-            What::Mask => {
+            What::Mask { optional } => {
                 let mode = (c"mode", Some("555".to_owned()));
                 let attributes = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
                 let empty = FileSystem::new(c"tmpfs", vec![mode], attributes)?;
-                op(Step::Mask, shown, Action::Mask { empty, at })
+                let object = if_any(shown.to_string(), *optional);
+                let optional = *optional;
+                op(
+                    Step::Mask,
+                    object,
+                    Action::Mask {
+                        empty,
+                        at,
+                        optional,
+                    },
+                )
             }
-            What::Remount(attributes) => {
+            What::Remount {
+                attributes,
+                optional,
+            } => {
                 let refused = *attributes - REMOUNTABLE;
                 if attributes.is_empty() || !refused.is_empty() {
                     return Err(Error::invalid(
@@ -184,10 +197,11 @@ impl Entries {
                 }
                 op(
                     Step::Remount,
-                    format!("{shown}, {attributes}"),
+                    if_any(format!("{shown}, {attributes}"), *optional),
                     Action::Remount {
                         attributes: attributes.kernel(),
                         at,
+                        optional: *optional,
                     },
                 )
             }
@@ -259,6 +273,13 @@ impl Entries {
             }
         }
     }
+}
+
+fn if_any(mut object: String, optional: bool) -> String {
+    if optional {
+        object.push_str(", if it exists");
+    }
+    object
 }
 
 fn bind_attributes(options: crate::sandbox::Bind) -> u64 {
@@ -499,7 +520,37 @@ impl Fresh {
         let fresh = self.empty_root && in_known_dir && self.seen.insert(at.path.clone());
         if fresh && plain_dir {
             self.plain_dirs.insert(at.path.clone());
+        } else if !plain_dir {
+            // Covered, and what covers it may be in the reach of others.
+            self.plain_dirs.remove(&at.path);
         }
         fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::place::Links;
+
+    #[test]
+    fn knows_what_is_missing() {
+        let mut fresh = Fresh {
+            empty_root: true,
+            ..Fresh::default()
+        };
+        let mut note = |path: &str, plain_dir| {
+            let at = Place::new(Path::new(path), Links::Follow).expect("valid");
+            fresh.note(&at, plain_dir)
+        };
+        assert!(note("/a", true));
+        assert!(note("/a/b", false));
+        assert!(!note("/a/b", false));
+        assert!(!note("/a/b/c", false));
+        assert!(!note("/x/y", false));
+        assert!(!note("/x", true));
+        // Covered: what is below is no longer the new root's.
+        assert!(!note("/a", false));
+        assert!(!note("/a/d", true));
     }
 }

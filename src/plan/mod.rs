@@ -3,6 +3,8 @@
 mod compile;
 mod entry;
 pub(crate) mod features;
+pub(crate) mod join;
+mod lockdown;
 pub(crate) mod maps;
 pub(crate) mod op;
 pub(crate) mod place;
@@ -10,7 +12,7 @@ mod program;
 mod root;
 pub(crate) mod stage;
 
-use crate::error::Result;
+use crate::error::{Result, Step};
 use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
@@ -18,6 +20,7 @@ use crate::sandbox::Command;
 use crate::sandbox::WindowSize;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::spawn::Reserve;
+use join::Join;
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
@@ -85,6 +88,9 @@ pub(crate) struct Compiled {
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    pub(crate) join: Join,
+    /// Descriptors for the lock-down.
+    pub(crate) bound: Bound,
     pub(crate) window_size: WindowSize,
     /// The program is in another process group than the caller.
     pub(crate) apart: bool,
@@ -111,12 +117,28 @@ impl Compiled {
         self.stage.as_ref().is_some_and(Stage::is_subreaper)
     }
 
+    /// Whether system calls of the program are filtered.
+    pub(crate) fn filters(&self) -> bool {
+        self.ops
+            .iter()
+            .any(|op| op.step == crate::error::Step::Seccomp)
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked))
     }
+}
+
+/// What the lock-down needs of the caller's.
+#[derive(Debug, Default)]
+pub(crate) struct Bound {
+    /// Rulesets, and the numbers that they have in the child.
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// The number of the socket that the listener of a filter is sent by.
+    pub(crate) listener: Option<RawFd>,
 }
 
 /// A root that is prepared once; its copy is the first tree of every spawn.
@@ -143,7 +165,7 @@ pub(crate) struct Cgroup {
 impl Compiled {
     /// Whether the program is in another pid namespace than its parent, which it then cannot see.
     pub(crate) fn hides_parent(&self) -> bool {
-        self.namespaces.contains(Namespaces::PID)
+        self.namespaces.contains(Namespaces::PID) && self.join.by_stage.is_none()
     }
 }
 
@@ -199,6 +221,12 @@ impl fmt::Display for Compiled {
             writeln!(f, "once, before the first start:")?;
             for op in &template.ops {
                 writeln!(f, " - {}: {} [{}]", op.step, op.object, op.action.calls())?;
+            }
+        }
+        if !self.join.by_thread.is_empty() {
+            writeln!(f, "before, on a thread of its own:")?;
+            for namespace in self.join.by_thread.iter().flat_map(|one| one.as_ref()) {
+                writeln!(f, " - {}: {namespace} [setns]", Step::Join)?;
             }
         }
         let call = match self.method {

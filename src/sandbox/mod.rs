@@ -4,6 +4,8 @@ pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
 mod init;
+pub(crate) mod join;
+pub(crate) mod lockdown;
 pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
@@ -14,6 +16,7 @@ pub use command::Command;
 pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
+pub use join::{JoinCredentials, JoinDir, JoinProcess};
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::{Stdio, WindowSize};
@@ -83,6 +86,8 @@ pub struct Sandbox {
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
     pub(crate) init: Option<Init>,
+    pub(crate) join: join::Join,
+    pub(crate) lockdown: lockdown::Lockdown,
 }
 
 /// How the child is made. The result is the same; only the cost differs.

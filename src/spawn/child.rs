@@ -177,7 +177,12 @@ fn perform(
             Some(children) => place(children, *number),
             None => Err(Fail::new(Call::Dup, Errno::BADF)),
         },
+        Action::Lockdown { list, .. } => list.apply().map_err(|(number, errno)| {
+            Fail::new(Call::numbered(number).unwrap_or(Call::Prctl), errno)
+        }),
+        Action::AssertNoUserns => assert_no_userns(),
         Action::SecondStage => become_stage(context),
+        Action::InStage { .. } => Ok(()),
         Action::Exec => execute(context),
     }
 }
@@ -329,6 +334,17 @@ fn drop_sys_admin() -> Result<(), Fail> {
     set_capabilities(None, sets).named(Call::Capset)
 }
 
+/// The process would be in one that nobody wants if it could be made, but it ends then.
+fn assert_no_userns() -> Result<(), Fail> {
+    const NEWUSER: u64 = libc::CLONE_NEWUSER.unsigned_abs() as u64;
+    match process::unshare(NEWUSER) {
+        // The limit, and not something else that may change.
+        Err(Errno::NOSPC) => Ok(()),
+        Err(errno) => Err(Fail::new(Call::Unshare, errno)),
+        Ok(()) => Err(Fail::new(Call::Unshare, Errno::EXIST).noted(Note::UsernsMade)),
+    }
+}
+
 fn loopback_up() -> Result<(), Fail> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(
@@ -468,11 +484,12 @@ fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
             Err(Fail::new(Call::Execveat, errno))
         }
         Form::Forked => sys_stage::run(
-            stage.numbers.all(),
+            stage.numbers.inherited(),
             stage.settings,
             plan.program.candidates.len(),
             &stage.arguments,
             &plan.program.envp,
+            stage.lists.words(),
         ),
     }
 }

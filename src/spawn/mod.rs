@@ -4,10 +4,12 @@ mod child;
 mod control;
 mod dumpable;
 mod inspect;
+mod join;
 mod keeper;
 mod lean;
 mod maps;
 mod parent;
+mod pass;
 mod record;
 mod reserve;
 mod root;
@@ -20,6 +22,7 @@ use crate::process::Child;
 
 pub(crate) use control::{Control, Start};
 pub(crate) use parent::start_error;
+pub(crate) use pass::receive as receive_descriptor;
 pub(crate) use record::{Call, Fail, Note};
 pub(crate) use reserve::Reserve;
 
@@ -27,6 +30,8 @@ pub(crate) use reserve::Reserve;
 pub(crate) fn spawn(plan: &Plan) -> Result<Child> {
     if plan.compiled.die_with_parent {
         keeper::spawn(plan)
+    } else if !plan.compiled.join.by_thread.is_empty() {
+        join::spawn(plan)
     } else {
         parent::spawn(plan)
     }

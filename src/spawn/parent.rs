@@ -4,7 +4,7 @@ use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::record::{Call, Note, Progress, Record};
-use super::{lean, maps, terminal, trees};
+use super::{lean, maps, pass, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::op::{Action, Op};
@@ -16,6 +16,7 @@ use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
+use crate::sys::shared::Shared;
 use crate::sys::signal::{self, SigSet};
 use crate::terminal::{Controlling, Pty};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -160,6 +161,10 @@ pub(super) struct Streams {
     socket: Option<OwnedFd>,
     /// The caller's terminal, where the program's group is to have it.
     controlling: Option<Controlling>,
+    /// What the second stage is to join, and where the pid of its sibling is stored.
+    work: Option<Shared>,
+    /// The child's end of the socket that it sends the listener of a filter by.
+    listener: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -172,11 +177,22 @@ impl Streams {
             terminal: None,
             socket: None,
             controlling: plan.foreground.then(Controlling::open).flatten(),
+            work: None,
+            listener: None,
         };
+        if let Some(work) = &plan.join.by_stage {
+            streams.work = Some(work.share()?);
+        }
         if let Some(stage) = &plan.stage {
             let (ours, theirs) = Control::pair(stage.reaps())?;
             streams.control = Some(ours);
             streams.socket = Some(theirs);
+        }
+        if plan.bound.listener.is_some() {
+            let (ours, theirs) = pass::socket()
+                .map_err(|errno| Error::system(Step::Prepare, "a socket", "socketpair", errno))?;
+            streams.ours.listener = Some(ours);
+            streams.listener = Some(theirs);
         }
         if given
             .stdio
@@ -214,13 +230,7 @@ impl Streams {
     fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
         let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
         if plan.terminal_socket().is_some() {
-            let pair = rustix::net::socketpair(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::SEQPACKET,
-                rustix::net::SocketFlags::CLOEXEC,
-                None,
-            );
-            self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            self.terminal = Some(pass::socket().map_err(failed("socketpair"))?);
             return Ok(());
         }
         let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
@@ -243,6 +253,10 @@ impl Streams {
             .as_ref()
             .map(|(_, theirs)| theirs.as_fd())
             .zip(plan.terminal_socket());
+        let bound = plan.bound.descriptors.iter();
+        let bound = bound.map(|(fd, number)| (fd.as_fd(), *number));
+        let listener = self.listener.as_ref().map(AsFd::as_fd);
+        let listener = listener.zip(plan.bound.listener);
         let stage = plan.stage.iter().flat_map(|stage| {
             let numbers = stage.numbers;
             let socket = self
@@ -257,8 +271,13 @@ impl Streams {
                 Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
-            socket.chain(image).chain(terminal)
+            let lists = stage.lists.file();
+            socket.chain(image).chain(lists).chain(terminal)
         });
+        let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
+        let work = work
+            .into_iter()
+            .flat_map(|(work, shared)| work.sources(shared));
         (0..)
             .zip(&given.stdio)
             .filter_map(|(at, stream)| {
@@ -273,6 +292,9 @@ impl Streams {
             })
             .chain(further)
             .chain(stage)
+            .chain(work)
+            .chain(bound)
+            .chain(listener)
             .chain(terminal)
             .collect()
     }
@@ -323,7 +345,7 @@ pub(super) fn needs_no_more(plan: &Compiled) -> bool {
 fn make_on(
     plan: &Compiled,
     placements: &[Placement],
-    streams: Option<&mut Streams>,
+    mut streams: Option<&mut Streams>,
     trees: &[OwnedFd],
     arena: &mut Arena,
 ) -> Result<(u32, OwnedFd)> {
@@ -362,7 +384,7 @@ fn make_on(
         let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
             .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
-        start(plan, &context, streams)?
+        start(plan, &context, streams.as_deref_mut())?
     };
     let cloned = outcome.cloned.map_err(|errno| {
         let call = match plan.method {
@@ -377,9 +399,11 @@ fn make_on(
         let error = Error::system(Step::Clone, what, call, errno);
         error.with_hint(diagnose::clone(plan, errno))
     })?;
+    let work = streams.and_then(|streams| streams.work.as_ref());
     judge(
         plan,
         record,
+        work,
         cloned,
         outcome.start,
         outcome.maps,
@@ -387,10 +411,13 @@ fn make_on(
     )
 }
 
-/// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
+/// The caller's pid as the child will see it, if it looks for it: where it looks into the caller's procfs, that may be the
 /// procfs of another pid namespace.
 fn parent_number(plan: &Compiled) -> Result<u32> {
-    if !(plan.die_with_parent && plan.hides_parent()) {
+    if !plan.die_with_parent {
+        return Ok(0);
+    }
+    if !plan.hides_parent() {
         return Ok(std::process::id());
     }
     let failed = |errno| {
@@ -416,6 +443,7 @@ fn start(
             streams.pipes.clear();
             streams.socket = None;
             streams.slave = None;
+            streams.listener = None;
             let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
             Some(control.await_start(begun.checked_add(plan.setup_timeout)))
         });
@@ -501,18 +529,28 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
 fn judge(
     plan: &Compiled,
     record: &Record,
+    work: Option<&Shared>,
     cloned: Cloned,
     start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 ) -> Result<(u32, OwnedFd)> {
-    let sibling = record.sibling.load(Ordering::Acquire);
+    let sibling_now = || match work {
+        Some(work) => work.number(),
+        None => record.sibling.load(Ordering::Acquire),
+    };
+    let sibling = sibling_now();
     let (pid, pidfd, first) = if sibling == 0 {
         (cloned.pid, Some(cloned.pidfd), None)
     } else {
+        if work.is_some() {
+            // It has nothing left to do, but somebody may have stopped it.
+            kill(cloned.pid, Some(&cloned.pidfd));
+        }
         (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
     };
-    let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
+    let first_failed = work.is_none()
+        && first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.
     let started = record.progress() == Progress::Exec
         && !process::is_before_exec(target(pid, pidfd.as_ref()));
@@ -530,7 +568,7 @@ fn judge(
     kill(pid, pidfd.as_ref());
     let waited = reap(pid, pidfd.as_ref());
     // A child that lives on beside the caller may have split when it was looked at already.
-    let late = record.sibling.load(Ordering::Acquire);
+    let late = sibling_now();
     if late != sibling {
         kill(late, None);
         let _ = reap(late, None);
@@ -551,10 +589,10 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     match start {
         Start::Failed(heard) => {
             let (fail, text) = heard.failure();
-            let op = if fail.call == Call::Execve {
-                exec
-            } else {
-                init
+            let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
+                Some(op) => op,
+                None if fail.call == Call::Execve => exec,
+                None => init,
             };
             let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
             error.with_hint(diagnose::child(plan, op, &fail, &text))

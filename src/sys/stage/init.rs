@@ -8,11 +8,23 @@ use super::message::{
     AT_GATE, CONTINUED, ENDED, Ended, FAILED, RELEASE, Report, SEEN, SIGNAL, STARTED, STOPPED,
     Usage, call, setting,
 };
+use super::{join, lockdown};
 use core::mem::MaybeUninit;
 
 /// Does what the job says, and never returns.
 pub(super) fn run(job: &Job) -> ! {
     protect(job);
+    if job.is(setting::JOIN) {
+        join::run(job)
+    }
+    begin(job)
+}
+
+/// What is left once the process is where it belongs.
+pub(super) fn begin(job: &Job) -> ! {
+    if job.is(setting::DIE_WITH_PARENT) && !dies_with_parent(job) {
+        calls::exit(127);
+    }
     if job.is(setting::GATE) {
         tell(job, AT_GATE, 0);
         await_release(job);
@@ -32,29 +44,27 @@ pub(super) fn run(job: &Job) -> ! {
     // only what is sent to PID 1 is forwarded. Refused only where it leads a session already.
     let _ = calls::new_group();
     close_others(job);
+    reduce(job);
     let (signals, report) = match calls::signalfd() {
-        Ok(signals) => (
-            Some(signals),
-            Report {
-                kind: STARTED,
-                ..Report::default()
-            },
-        ),
-        Err(errno) => (
-            None,
-            Report {
-                kind: FAILED,
-                value: errno,
-                call: call::SIGNALFD,
-                note: 0,
-            },
-        ),
+        Ok(signals) => (Some(signals), report(STARTED, 0, 0)),
+        Err(errno) => (None, report(FAILED, errno, call::SIGNALFD)),
     };
     let mut init = Init::new(job, program, signals.unwrap_or(-1));
+    // Other ids have made the kernel forget it.
+    let orphaned = job.is(setting::DIE_WITH_PARENT) && !dies_with_parent(job);
     match (calls::send(job.control, &report), signals) {
-        (Ok(()), Some(_)) => init.serve(),
+        (Ok(()), Some(_)) if !orphaned => init.serve(),
         // A caller that is gone would never know of the program.
         _ => init.end(),
+    }
+}
+
+fn report(kind: u32, value: i32, call: u32) -> Report {
+    Report {
+        kind,
+        value,
+        call,
+        note: 0,
     }
 }
 
@@ -73,10 +83,27 @@ fn close_others(job: &Job) {
     calls::close_range(first, u32::MAX);
 }
 
+/// Gives away what process 1 does not need once the program runs.
+fn reduce(job: &Job) {
+    for (_, list) in lockdown::process_1(job.lockdown) {
+        // SAFETY: the plan has laid it out.
+        if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
+            let call = failed.code();
+            give_up(job.control, call, failed.errno)
+        }
+    }
+}
+
+/// Ends, and everything in the namespace with it.
+pub(super) fn give_up(control: i32, call: u32, errno: i32) -> ! {
+    let _ = calls::send(control, &report(FAILED, errno, call));
+    calls::exit(127)
+}
+
 /// The last real-time signal, which nobody sends.
 const PARENT_ENDED: u32 = 64;
 
-/// Nobody looks into this process, no signal is lost, and it ends if the caller already has.
+/// Nobody looks into this process, and no signal is lost.
 fn protect(job: &Job) {
     const PR_SET_DUMPABLE: usize = 4;
     calls::prctl(PR_SET_DUMPABLE, 0);
@@ -86,17 +113,18 @@ fn protect(job: &Job) {
     if job.is(setting::SUBREAPER) {
         calls::set_cloexec(job.children);
     }
-    if job.is(setting::DIE_WITH_PARENT) {
-        // exec forgets it where it changes capabilities. A subreaper has to end others first.
-        calls::die_with_parent(match job.is(setting::SUBREAPER) {
-            true => PARENT_ENDED,
-            false => calls::SIGKILL,
-        });
-        let mut control = [PollFd::new(job.control)];
-        if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
-            calls::exit(127);
-        }
-    }
+}
+
+/// exec forgets it where it changes capabilities, and so do new ids and a clone. False when the caller has
+/// ended already.
+fn dies_with_parent(job: &Job) -> bool {
+    // A subreaper has to end others first.
+    calls::die_with_parent(match job.is(setting::SUBREAPER) {
+        true => PARENT_ENDED,
+        false => calls::SIGKILL,
+    });
+    let mut control = [PollFd::new(job.control)];
+    calls::poll(&mut control, false) != Ok(1) || !is_closed(&control)
 }
 
 fn is_closed(control: &[PollFd]) -> bool {
@@ -107,12 +135,7 @@ fn is_closed(control: &[PollFd]) -> bool {
 
 /// A caller that is gone would never know of the program.
 fn tell(job: &Job, kind: u32, value: i32) {
-    let report = Report {
-        kind,
-        value,
-        ..Report::default()
-    };
-    if calls::send(job.control, &report).is_err() {
+    if calls::send(job.control, &report(kind, value, 0)).is_err() {
         calls::exit(127);
     }
 }

@@ -9,11 +9,16 @@ mod calls;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod children;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod enter;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod exec;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod init;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod job;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod join;
+pub(crate) mod lockdown;
 pub(crate) mod message;
 
 use crate::sys::exec::StringArray;
@@ -48,6 +53,7 @@ pub(crate) fn run(
     count: usize,
     arguments: &StringArray,
     envp: &StringArray,
+    lockdown: &[u64],
 ) -> ! {
     let pointers = arguments.pointers();
     let (first, argv) = match (pointers.get(BEFORE..), pointers.get(BEFORE + count..)) {
@@ -63,11 +69,22 @@ pub(crate) fn run(
         count,
         argv: argv.cast(),
         envp: envp.pointers().as_ptr().cast(),
+        // A copy of the caller's memory enters no namespaces of others.
+        work: -1,
+        // SAFETY: this process never returns to whoever owns the words.
+        lockdown: unsafe { core::slice::from_raw_parts(lockdown.as_ptr(), lockdown.len()) },
     })
 }
 
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn run(_: [RawFd; 3], _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
+pub(crate) fn run(
+    _: [RawFd; 3],
+    _: u32,
+    _: usize,
+    _: &StringArray,
+    _: &StringArray,
+    _: &[u64],
+) -> ! {
     super::exec::exit_group(127)
 }
