@@ -80,7 +80,19 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "terminal",
-        may_name: &["sandbox"],
+        may_name: &["sandbox", "sys"],
+    },
+    Rule {
+        module: "signals",
+        may_name: &["error", "sys"],
+    },
+    Rule {
+        module: "foreground",
+        may_name: &["error", "process", "signals"],
+    },
+    Rule {
+        module: "relay",
+        may_name: &["error", "process", "signals", "terminal"],
     },
     Rule {
         module: "mount",

@@ -1,7 +1,8 @@
 //! Without a pid namespace, a subreaper stands for process 1.
 
-use super::{both_forms, forbid_own_program, require_stage};
+use super::{both_forms, require_stage, sandbox};
 use crate::common::{in_forked_child, isolated, isolated_as_user, probe, require, sys};
+use ringfence::lockdown::Capabilities;
 use ringfence::{Child, Command, ErrorKind, IdMap, Init, Rootfs, Sandbox, Stdio};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use rustix::thread::UnshareFlags;
@@ -63,10 +64,12 @@ fn assert_gone(family: &[probe::Process]) {
 
 both_forms! {
     fn a_daemon_ends_with_the_program() {
-        let (mut child, family) = with_daemon(Sandbox::new().init(), "read x; exit 3");
-        // Standard input is closed.
-        assert_eq!(child.wait().unwrap().code(), Some(3));
-        assert_gone(&family);
+        for sandbox in [Sandbox::new().init(), sandbox()] {
+            let (mut child, family) = with_daemon(sandbox, "read x; exit 3");
+            // Standard input is closed.
+            assert_eq!(child.wait().unwrap().code(), Some(3));
+            assert_gone(&family);
+        }
     }
 
     fn every_way_to_end_it_ends_all() {
@@ -200,6 +203,19 @@ both_forms! {
         assert_gone(&family);
     }
 
+    /// The subreaper has no other privilege left then, and the ids of the program.
+    fn a_locked_down_program_with_other_ids() {
+        require!(root);
+        let sandbox = Sandbox::new().capabilities(Capabilities::empty()).no_new_privs().init();
+        let command = shell(sandbox, &format!("{DAEMON}; read x; exit 3"));
+        let (mut child, mut lines) = start(command.uid(65534).gid(65534).die_with_parent());
+        assert_eq!(lines.next().unwrap().unwrap(), "daemon");
+        let uid = probe::status(child.id(), "Uid").unwrap();
+        assert!(uid.starts_with("65534"), "{uid}");
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+        assert_gone(&[]);
+    }
+
     fn killed_from_outside() {
         set_child_subreaper(Some(getpid())).unwrap();
         let (mut child, mut lines) = start(shell(Sandbox::new().init(), "echo $$; exec sleep 1000"));
@@ -246,7 +262,6 @@ fn as_an_unprivileged_user() {
         let (mut child, family) = with_daemon(Sandbox::new().init(), "read x; exit 3");
         assert_eq!(child.wait().unwrap().code(), Some(3));
         assert_gone(&family);
-        forbid_own_program();
     });
 }
 
