@@ -287,7 +287,8 @@ impl Command {
         self
     }
 
-    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set.
+    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set;
+    /// [`WindowSize::of`] is that of the caller's.
     pub fn window_size(mut self, size: WindowSize) -> Self {
         self.window_size = size;
         self
