@@ -1,7 +1,9 @@
 //! Ids and capabilities in a joined user namespace.
 
 use ringfence::ns::{Namespace, User};
-use ringfence::{ErrorKind, Extent, IdMap, JoinCredentials, Sandbox, Setgroups, Step};
+use ringfence::{
+    ErrorKind, Extent, IdMap, JoinCredentials, NamespaceSet, Sandbox, Setgroups, Step,
+};
 
 use super::{link, stage, target};
 use crate::common::leaks::{Census, assert_same};
@@ -72,7 +74,12 @@ fn ids_that_do_not_exist() {
             outside: 100_000,
             count: 10,
         };
-        let user = Namespace::<User>::create_with_map(IdMap::from_iter([map])).unwrap();
+        let user = Sandbox::new()
+            .user()
+            .user_map(IdMap::from_iter([map]))
+            .group_map(IdMap::from_iter([map]))
+            .setgroups(Setgroups::Allow);
+        let user = NamespaceSet::create(&user).unwrap().user.unwrap();
         let sandbox = Sandbox::new().join(&user);
         let before = Census::take().without(&["maps"]);
         let error = sandbox.clone().command("/bin/true").spawn().unwrap_err();
@@ -114,6 +121,7 @@ fn those_of_another_process() {
         let sandbox = Sandbox::new()
             .user()
             .user_map(IdMap::from_iter([map]))
+            .group_map(IdMap::from_iter([map]))
             .setgroups(Setgroups::Allow);
         let target = Waiting::of(sandbox.command("/bin/cat").uid(33).gid(44));
         let follow = Sandbox::new()
