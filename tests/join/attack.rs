@@ -80,19 +80,27 @@ fn read_memory(pid: i32) -> Option<[u8; SECRET.len()]> {
     (read > 0).then_some(bytes)
 }
 
-/// Attaches without stopping the process; the kernel detaches when the tracer ends.
+/// Attaches, and detaches if the process stops for that within reason: one that is held at a system call by
+/// others does not.
 fn seize(pid: i32) -> bool {
-    // SAFETY: takes no pointers.
-    let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) } == 0;
-    if seized {
-        // SAFETY: as above.
-        unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, 0, 0) };
-        // SAFETY: as above.
-        unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
-        // SAFETY: as above.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
+    let ptrace = |request| {
+        // SAFETY: these requests take no pointers.
+        unsafe { libc::ptrace(request, pid, 0, 0) }
+    };
+    if ptrace(libc::PTRACE_SEIZE) != 0 {
+        return false;
     }
-    seized
+    ptrace(libc::PTRACE_INTERRUPT);
+    for _ in 0..10_000 {
+        let options = libc::__WALL | libc::WNOHANG;
+        // SAFETY: no status is asked for.
+        if unsafe { libc::waitpid(pid, std::ptr::null_mut(), options) } == pid {
+            ptrace(libc::PTRACE_DETACH);
+            break;
+        }
+        std::thread::yield_now();
+    }
+    true
 }
 
 fn descriptors(pid: i32) -> Vec<(i32, OwnedFd)> {

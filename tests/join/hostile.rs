@@ -179,10 +179,10 @@ fn held(call: libc::c_long, from: From) {
         || plan.spawn(),
         |pid| result = Some((attacker.attack(pid), attacker)),
     );
-    assert!(spawned.unwrap().wait().unwrap().success());
     let ((seen, got), _attacker) = result.unwrap();
     assert_eq!(seen, 1);
     assert_eq!(got, [""; 0]);
+    assert!(spawned.unwrap().wait().unwrap().success());
 }
 
 macro_rules! held_at_calls {
