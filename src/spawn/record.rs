@@ -24,6 +24,7 @@ macro_rules! calls {
 calls! {
     Chdir => "chdir",
     Chroot => "chroot",
+    Capget => "capget",
     Capset => "capset",
     Clone => "clone",
     CloseRange => "close_range",

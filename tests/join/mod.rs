@@ -1,4 +1,5 @@
 mod attack;
+mod faults;
 mod hostile;
 mod ids;
 mod kinds;
