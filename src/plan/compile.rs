@@ -1,6 +1,7 @@
 //! From the description to the plan: everything is checked here, before anything is created.
 
 mod attributes;
+mod binding;
 
 use super::features::Features;
 use super::join::{self, Join};
@@ -8,8 +9,8 @@ use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
-use super::stage::{Form, Stage};
-use super::{Cgroup, Compiled, Given, Method, Template, root};
+use super::stage::{Form, Numbers, Stage};
+use super::{Cgroup, Compiled, Given, Method, Template, lockdown, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
@@ -63,6 +64,8 @@ pub(super) fn compile(
         features: Features::probe(),
         ops: Vec::new(),
         join: Join::compile(command)?,
+        late: false,
+        later: Vec::new(),
     };
     compiler.run(input, output)
 }
@@ -83,6 +86,11 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
         ("init", sandbox.init.is_some(), Kind::Pid),
+        (
+            "disable_userns",
+            sandbox.lockdown.disable_userns,
+            Kind::User,
+        ),
     ];
     let entries = sandbox
         .entries
@@ -110,6 +118,10 @@ struct Compiler<'a> {
     features: Features,
     ops: Vec<Op>,
     join: Join,
+    /// The second stage takes on the ids, as binding the program takes the privilege that it then loses.
+    late: bool,
+    /// What the second stage does then.
+    later: Vec<Op>,
 }
 
 impl Compiler<'_> {
@@ -140,13 +152,16 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(3 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
+            .take(4 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
             .collect();
-        let (free, further) = free.split_at(3.min(free.len()));
+        let (free, further) = free.split_at(4.min(free.len()));
         if let Some(work) = &mut self.join.by_stage {
             work.place(further);
         }
-        let stage = self.stage(&program, free, controlling)?;
+        let taken = free.len() + further.len();
+        let foreground = self.foreground(&stdio, controlling.is_some())?;
+        let mut stage = self.stage(&program, free, controlling, foreground)?;
+        self.late = stage.is_some() && !lockdown::is_idle(&self.sandbox.lockdown);
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -160,6 +175,7 @@ impl Compiler<'_> {
         let mut by_clone = namespaces;
         self.own_descriptors()?;
         self.guard(forks)?;
+        self.oom_score()?;
         let born_in_cgroup = match (&cgroup, method) {
             (Some(_), Method::Clone3) | (None, _) => true,
             (Some(cgroup), Method::Clone) => {
@@ -179,6 +195,7 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
+        self.limit_userns();
         if !joins {
             self.names()?;
         }
@@ -191,9 +208,20 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         }
+        self.disable_userns(maps.as_ref());
+        let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
+        let mut bound = self.bind(maps.as_ref(), &mut spare.skip(taken))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling)?;
+        self.finish(
+            method,
+            stage.as_ref(),
+            terminal,
+            controlling,
+            foreground,
+            &mut bound,
+        )?;
+        self.hand_over(stage.as_mut(), &bound, &program)?;
 
         let watched = namespaces.contains(Namespaces::PID)
             && (self.command.setup_timeout.is_some() || cgroup.is_some());
@@ -203,7 +231,8 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: maps.is_some() && self.caller.uid != 0,
+            needs_dumpable: (maps.is_some() || self.sandbox.lockdown.oom_score_adj.is_some())
+                && self.caller.uid != 0,
             changes_ids,
             setup_timeout: self.setup_timeout(),
             watched,
@@ -221,8 +250,11 @@ impl Compiler<'_> {
             reserve,
             stage,
             join: self.join,
+            bound: bound.needs,
             window_size: self.command.window_size,
+            foreground,
             apart: controlling.is_some()
+                || foreground
                 || self.command.new_session
                 || self.sandbox.init.is_some_and(|init| init.signal_group),
         };
@@ -234,7 +266,8 @@ impl Compiler<'_> {
         &self,
         program: &Program,
         free: &[RawFd],
-        terminal: Option<RawFd>,
+        controlling: Option<RawFd>,
+        foreground: bool,
     ) -> Result<Option<Stage>> {
         let (init, gate) = (self.sandbox.init, self.command.gate);
         let work = self.join.by_stage.as_ref();
@@ -251,9 +284,10 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let &[control, number, ..] = free else {
+        let &[control, number, _, given] = free else {
             return Ok(None);
         };
+        let terminal = controlling.unwrap_or(given);
         let settings = [
             (work.is_some(), setting::JOIN),
             (init.is_some(), setting::REAPER),
@@ -267,12 +301,14 @@ impl Compiler<'_> {
                 setting::SIGNAL_GROUP,
             ),
             (
-                takes_session && (self.command.new_session || terminal.is_some()),
+                takes_session && (self.command.new_session || controlling.is_some()),
                 setting::NEW_SESSION,
             ),
-            (takes_session && terminal == Some(0), setting::TERMINAL_0),
-            (takes_session && terminal == Some(1), setting::TERMINAL_1),
-            (takes_session && terminal == Some(2), setting::TERMINAL_2),
+            (
+                takes_session && controlling.is_some(),
+                setting::CONTROLLING_TERMINAL,
+            ),
+            (foreground, setting::FOREGROUND),
             (self.command.die_with_parent, setting::DIE_WITH_PARENT),
         ]
         .into_iter()
@@ -282,8 +318,28 @@ impl Compiler<'_> {
         if work.is_some() && matches!(form, Form::Forked) {
             return Err(join::forked());
         }
-        let work = work.map_or(-1, join::Work::number);
-        Ok(Some(Stage::new(form, settings, control, work, program)))
+        let numbers = Numbers {
+            control,
+            terminal,
+            work: work.map_or(-1, join::Work::number),
+        };
+        Ok(Some(Stage::new(form, settings, numbers, program)))
+    }
+
+    /// Whether the program gets the caller's terminal: on request, and with a group of its own that reads
+    /// what the caller would read, which in the background it might not.
+    fn foreground(&self, stdio: &[Stream; 3], own_terminal: bool) -> Result<bool> {
+        let command = self.command;
+        let own_session = command.new_session || own_terminal;
+        if command.foreground && own_session {
+            return Err(Error::invalid(
+                "foreground",
+                "a session of its own has nothing to do with the caller's terminal; see new_session and Stdio::pty",
+            ));
+        }
+        let own_group = self.sandbox.init.is_some_and(|init| init.signal_group);
+        let reads = matches!(stdio[0], Stream::Inherit);
+        Ok(command.foreground || (own_group && reads && !own_session))
     }
 
     fn push(&mut self, step: Step, object: impl Into<String>, action: Action) {
@@ -590,6 +646,8 @@ impl Compiler<'_> {
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
+        foreground: bool,
+        bound: &mut lockdown::Compiled,
     ) -> Result<()> {
         if self.command.die_with_parent {
             self.push(
@@ -620,6 +678,13 @@ impl Compiler<'_> {
                 Action::ControllingTerminal { stream },
             );
         }
+        if foreground && stage.is_none() {
+            self.push(
+                Step::Session,
+                "a process group of its own, in the foreground of the caller's terminal",
+                Action::Foreground,
+            );
+        }
         let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
         if method == Method::Clone {
             // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
@@ -640,6 +705,7 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
+        self.ops.append(&mut bound.before);
         if let Some(stage) = stage {
             self.push(Step::Init, stage.to_string(), Action::SecondStage);
         }
@@ -647,6 +713,8 @@ impl Compiler<'_> {
             let ops = work.finish(self.ops.len())?;
             self.ops.extend(ops);
         }
+        self.ops.append(&mut self.later);
+        self.ops.append(&mut bound.ops);
         let object = self.command.program.display().to_string();
         self.push(Step::Exec, object, Action::Exec);
         Ok(())

@@ -4,6 +4,7 @@ use super::place::Place;
 use crate::error::Step;
 use crate::sandbox::WindowSize;
 use crate::sys::fd::CloseRange;
+use crate::sys::lockdown::Ready;
 use crate::sys::signal::SigSet;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
@@ -91,10 +92,13 @@ pub(crate) enum Action {
     Mask {
         empty: FileSystem,
         at: Place,
+        /// Nothing is hidden where there is nothing.
+        optional: bool,
     },
     Remount {
         attributes: u64,
         at: Place,
+        optional: bool,
     },
     Symlink {
         target: CString,
@@ -137,6 +141,8 @@ pub(crate) enum Action {
     ControllingTerminal {
         stream: RawFd,
     },
+    /// Lead a process group, in the foreground of the terminal that the caller gives away, if it does.
+    Foreground,
     /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
     Signals {
         reset: SigSet,
@@ -144,6 +150,14 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Bind the program. After [`SecondStage`](Self::SecondStage) it is the program's own process, made by
+    /// that, which does it.
+    Lockdown {
+        list: Ready,
+        calls: String,
+    },
+    /// See that no user namespace can be made.
+    AssertNoUserns,
     /// Become the second stage, which executes the program.
     SecondStage,
     /// Done by the second stage; what is named here is shown only.
@@ -238,7 +252,7 @@ pub(crate) enum Source {
 
 impl Action {
     /// [`calls`](Self::calls), or what is made instead where the newer mount calls are missing.
-    pub(crate) fn calls_of(&self, classic: bool) -> &'static str {
+    pub(crate) fn calls_of(&self, classic: bool) -> &str {
         let classic_calls = match self {
             Self::RootTmpfs(_) => "mount, openat",
             Self::RootDir { .. } => "openat, fstat, mount, umount2, read, statx",
@@ -256,7 +270,7 @@ impl Action {
     }
 
     /// The system calls of the operation, as a reviewer would look for them.
-    pub(crate) fn calls(&self) -> &'static str {
+    pub(crate) fn calls(&self) -> &str {
         match self {
             Self::OwnDescriptors => "close_range",
             Self::Guard {
@@ -307,8 +321,11 @@ impl Action {
             Self::Stdio => "fcntl, dup3",
             Self::Terminal(_) => "openat2, fstatfs, ioctl, sendmsg, dup3",
             Self::ControllingTerminal { .. } => "ioctl",
+            Self::Foreground => "setpgid, getpid, ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::Lockdown { calls, .. } => calls,
+            Self::AssertNoUserns => "unshare",
             Self::SecondStage => "execveat",
             Self::InStage { calls } => calls,
             Self::Exec => "execve",

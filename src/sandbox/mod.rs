@@ -5,6 +5,7 @@ mod entries;
 pub(crate) mod idmap;
 mod init;
 pub(crate) mod join;
+pub(crate) mod lockdown;
 pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
@@ -86,6 +87,7 @@ pub struct Sandbox {
     pub(crate) engine: Engine,
     pub(crate) init: Option<Init>,
     pub(crate) join: join::Join,
+    pub(crate) lockdown: lockdown::Lockdown,
 }
 
 /// How the child is made. The result is the same; only the cost differs.

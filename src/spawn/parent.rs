@@ -4,7 +4,7 @@ use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::record::{Call, Note, Progress, Record};
-use super::{lean, maps, terminal, trees};
+use super::{lean, maps, pass, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::op::{Action, Op};
@@ -18,7 +18,7 @@ use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
 use crate::sys::shared::Shared;
 use crate::sys::signal::{self, SigSet};
-use crate::terminal::Pty;
+use crate::terminal::{Controlling, Pty};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -70,7 +70,16 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         .flatten()
         .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
     drop((lowered, placements));
-    let (pid, pidfd) = made?;
+    let (pid, pidfd) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            // The child may have taken the terminal before it failed.
+            if let Some(controlling) = &mut streams.controlling {
+                controlling.ended(true);
+            }
+            return Err(error);
+        }
+    };
     if let Some((ours, _)) = &streams.terminal {
         match terminal::receive(ours) {
             Ok(master) => streams.ours.pty = Some(Pty::new(master)),
@@ -81,7 +90,14 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
             }
         }
     }
-    Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
+    let Streams {
+        ours,
+        control,
+        controlling,
+        ..
+    } = streams;
+    let child = Child::new(plan, pid, pidfd, ours, control);
+    Ok(child.with_terminal(controlling))
 }
 
 fn highest(placements: &[Placement]) -> RawFd {
@@ -143,8 +159,12 @@ pub(super) struct Streams {
     terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
+    /// The caller's terminal, where the program's group is to have it.
+    controlling: Option<Controlling>,
     /// What the second stage is to join, and where the pid of its sibling is stored.
     work: Option<Shared>,
+    /// The child's end of the socket that it sends the listener of a filter by.
+    listener: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -156,7 +176,9 @@ impl Streams {
             control: None,
             terminal: None,
             socket: None,
+            controlling: plan.foreground.then(Controlling::open).flatten(),
             work: None,
+            listener: None,
         };
         if let Some(work) = &plan.join.by_stage {
             streams.work = Some(work.share()?);
@@ -165,6 +187,12 @@ impl Streams {
             let (ours, theirs) = Control::pair(stage.reaps())?;
             streams.control = Some(ours);
             streams.socket = Some(theirs);
+        }
+        if plan.bound.listener.is_some() {
+            let (ours, theirs) = pass::socket()
+                .map_err(|errno| Error::system(Step::Prepare, "a socket", "socketpair", errno))?;
+            streams.ours.listener = Some(ours);
+            streams.listener = Some(theirs);
         }
         if given
             .stdio
@@ -202,19 +230,18 @@ impl Streams {
     fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
         let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
         if plan.terminal_socket().is_some() {
-            let pair = rustix::net::socketpair(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::SEQPACKET,
-                rustix::net::SocketFlags::CLOEXEC,
-                None,
-            );
-            self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            self.terminal = Some(pass::socket().map_err(failed("socketpair"))?);
             return Ok(());
         }
         let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
         self.ours.pty = Some(Pty::new(master));
         self.slave = Some(slave);
         Ok(())
+    }
+
+    /// The caller's terminal, if it is given away.
+    fn given(&self) -> Option<BorrowedFd<'_>> {
+        self.controlling.as_ref().and_then(Controlling::to_give)
     }
 
     /// The caller's descriptors that the child gets, and their numbers there.
@@ -226,13 +253,26 @@ impl Streams {
             .as_ref()
             .map(|(_, theirs)| theirs.as_fd())
             .zip(plan.terminal_socket());
+        let bound = plan.bound.descriptors.iter();
+        let bound = bound.map(|(fd, number)| (fd.as_fd(), *number));
+        let listener = self.listener.as_ref().map(AsFd::as_fd);
+        let listener = listener.zip(plan.bound.listener);
         let stage = plan.stage.iter().flat_map(|stage| {
-            let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
+            let numbers = stage.numbers;
+            let socket = self
+                .socket
+                .iter()
+                .map(move |fd| (fd.as_fd(), numbers.control));
+            // Without a terminal to give, something that is none.
+            let terminal = self.given().or(self.socket.as_ref().map(AsFd::as_fd));
+            let terminal = terminal.filter(|_| plan.foreground);
+            let terminal = terminal.map(|fd| (fd, numbers.terminal));
             let image = match &stage.form {
                 Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
-            socket.into_iter().chain(image)
+            let lists = stage.lists.file();
+            socket.chain(image).chain(lists).chain(terminal)
         });
         let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
         let work = work
@@ -253,6 +293,8 @@ impl Streams {
             .chain(further)
             .chain(stage)
             .chain(work)
+            .chain(bound)
+            .chain(listener)
             .chain(terminal)
             .collect()
     }
@@ -294,6 +336,7 @@ pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
         && plan.terminal_socket().is_none()
+        && !plan.foreground
         && plan.trees.is_empty()
         && plan.template.is_none()
         && held_by_ops(plan).next().is_none()
@@ -312,7 +355,10 @@ fn make_on(
         .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
+    let terminal = streams.as_ref().and_then(|streams| streams.given());
+    let terminal = terminal.map(|fd| fd.as_raw_fd());
     let highest = held_by_ops(plan)
+        .chain(terminal)
         .chain(trees.iter().map(AsRawFd::as_raw_fd))
         .fold(highest(placements), RawFd::max);
     let stack = arena.stack();
@@ -328,6 +374,7 @@ fn make_on(
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
         parent: parent_number(plan)?,
         trees,
+        terminal,
         stack,
     };
     let outcome = {
@@ -393,6 +440,7 @@ fn start(
             streams.pipes.clear();
             streams.socket = None;
             streams.slave = None;
+            streams.listener = None;
             let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
             Some(control.await_start(begun.checked_add(plan.setup_timeout)))
         });
@@ -538,12 +586,10 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     match start {
         Start::Failed(heard) => {
             let (fail, text) = heard.failure();
-            let op = if let Some(op) = heard.operation().and_then(|index| plan.ops.get(index)) {
-                op
-            } else if fail.call == Call::Execve {
-                exec
-            } else {
-                init
+            let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
+                Some(op) => op,
+                None if fail.call == Call::Execve => exec,
+                None => init,
             };
             let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
             error.with_hint(diagnose::child(plan, op, &fail, &text))

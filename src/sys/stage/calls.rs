@@ -12,11 +12,13 @@ pub(super) const ENOENT: Errno = 2;
 pub(super) const EACCES: Errno = 13;
 pub(super) const ENODEV: Errno = 19;
 pub(super) const ENOTDIR: Errno = 20;
+pub(super) const ENOTTY: Errno = 25;
 pub(super) const ETIMEDOUT: Errno = 110;
 pub(super) const ESTALE: Errno = 116;
 
 pub(super) const SIGKILL: u32 = 9;
 pub(super) const SIGCHLD: u32 = 17;
+pub(super) const SIGCONT: u32 = 18;
 
 const CLONE_VM: usize = 0x100;
 const CLONE_VFORK: usize = 0x4000;
@@ -32,6 +34,7 @@ mod number {
     pub(super) const EXIT_GROUP: usize = 231;
     pub(super) const FACCESSAT: usize = 269;
     pub(super) const FCNTL: usize = 72;
+    pub(super) const GETPID: usize = 39;
     pub(super) const IOCTL: usize = 16;
     pub(super) const KILL: usize = 62;
     pub(super) const OPENAT: usize = 257;
@@ -58,6 +61,7 @@ mod number {
     pub(super) const EXIT_GROUP: usize = 94;
     pub(super) const FACCESSAT: usize = 48;
     pub(super) const FCNTL: usize = 25;
+    pub(super) const GETPID: usize = 172;
     pub(super) const IOCTL: usize = 29;
     pub(super) const KILL: usize = 129;
     pub(super) const OPENAT: usize = 56;
@@ -127,6 +131,15 @@ pub(super) unsafe fn syscall<const N: usize>(
         );
     }
     result(value)
+}
+
+/// The system call, for [`lockdown::apply`](super::lockdown::apply).
+///
+/// # Safety
+/// The arguments must be valid for that system call.
+pub(super) unsafe fn any(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    unsafe { syscall(number, args) }
 }
 
 fn result(value: isize) -> Result<usize, Errno> {
@@ -499,4 +512,15 @@ pub(super) fn take_terminal(fd: i32) -> Result<(), Errno> {
     const TIOCSCTTY: usize = 0x540e;
     // SAFETY: takes a number, not a pointer.
     unsafe { syscall(number::IOCTL, [number(fd), TIOCSCTTY, 0]) }.map(drop)
+}
+
+/// Makes the caller's own process group the foreground one of its session's terminal. `SIGTTOU` is blocked.
+pub(super) fn to_foreground(fd: i32) -> Result<(), Errno> {
+    const TIOCSPGRP: usize = 0x5410;
+    // SAFETY: no pointers.
+    let pid = unsafe { syscall::<0>(number::GETPID, []) }?;
+    let group = i32::try_from(pid).unwrap_or(0);
+    let args = [number(fd), TIOCSPGRP, core::ptr::from_ref(&group).addr()];
+    // SAFETY: a pid_t for the kernel to read.
+    unsafe { syscall(number::IOCTL, args) }.map(drop)
 }

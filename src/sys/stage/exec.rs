@@ -2,6 +2,7 @@
 
 use super::calls::{self, Errno, Stack, Text};
 use super::job::Job;
+use super::lockdown;
 use super::message::{FAILED, Failed, HEAD, Report, call, note, setting};
 use core::mem::MaybeUninit;
 
@@ -29,6 +30,9 @@ impl Attempt<'_> {
     fn run(&mut self) {
         if let Err((call, errno)) = prepare(self.job) {
             return self.fail(call, errno, note::NOTHING);
+        }
+        if let Err((call, errno, note)) = lock_down(self.job) {
+            return self.fail(call, errno, note);
         }
         let mut last = calls::ENOENT;
         let mut refused = None;
@@ -99,20 +103,34 @@ impl Attempt<'_> {
 fn prepare(job: &Job) -> Result<(), (u32, Errno)> {
     if job.is(setting::NEW_SESSION) {
         calls::new_session().map_err(|errno| (call::SETSID, errno))?;
-    } else if job.is(setting::SIGNAL_GROUP) {
+    } else if job.is(setting::SIGNAL_GROUP | setting::FOREGROUND) {
         calls::new_group().map_err(|errno| (call::SETPGID, errno))?;
     }
-    for (stream, setting) in [
-        (0, setting::TERMINAL_0),
-        (1, setting::TERMINAL_1),
-        (2, setting::TERMINAL_2),
-    ] {
-        if job.is(setting) {
-            calls::take_terminal(stream).map_err(|errno| (call::IOCTL, errno))?;
+    if job.is(setting::CONTROLLING_TERMINAL) {
+        calls::take_terminal(job.terminal).map_err(|errno| (call::IOCTL, errno))?;
+    }
+    if job.is(setting::FOREGROUND) {
+        match calls::to_foreground(job.terminal) {
+            // The caller has given something else for want of a terminal.
+            Ok(()) | Err(calls::ENOTTY) => {}
+            Err(errno) => return Err((call::IOCTL, errno)),
         }
+        calls::close(job.terminal);
     }
     // A mask that is valid cannot be refused.
     let _ = calls::set_signal_mask(0);
+    Ok(())
+}
+
+/// Last of all: from here on only execve has to be permitted.
+fn lock_down(job: &Job) -> Result<(), (u32, Errno, u32)> {
+    for (op, list) in lockdown::program(job.lockdown) {
+        // SAFETY: the plan has laid it out.
+        unsafe { lockdown::apply(list, calls::any) }.map_err(|failed| {
+            let call = failed.code();
+            (call, failed.errno, op)
+        })?;
+    }
     Ok(())
 }
 

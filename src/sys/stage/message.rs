@@ -61,6 +61,9 @@ pub(crate) mod call {
     pub(crate) const CAPSET: u32 = 30;
     pub(crate) const FORK: u32 = 31;
     pub(crate) const CAPGET: u32 = 32;
+    /// And the number of the system call: one of the lock-down. The note is the number of the
+    /// operation of the plan.
+    pub(crate) const LOCKDOWN: u32 = 0x1_0000;
 }
 
 /// One operation of the `join` role.
@@ -214,10 +217,10 @@ pub(crate) mod setting {
     pub(crate) const NEW_SESSION: u32 = 16;
     /// Die with the caller.
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
+    /// The terminal becomes the controlling one of the program's session.
+    pub(crate) const CONTROLLING_TERMINAL: u32 = 256;
+    /// The program leads a process group, in the foreground of the terminal if that is one.
+    pub(crate) const FOREGROUND: u32 = 512;
     /// First do the work of the `join` role.
     pub(crate) const JOIN: u32 = 1 << 16;
-    /// The terminal that is this stream becomes the controlling one of the program's session.
-    pub(crate) const TERMINAL_0: u32 = 256;
-    pub(crate) const TERMINAL_1: u32 = 512;
-    pub(crate) const TERMINAL_2: u32 = 1024;
 }
