@@ -10,9 +10,7 @@ use rustix::process::{Signal, getegid, geteuid, kill_process};
 use rustix::thread::UnshareFlags;
 
 use super::{kinds, with_capabilities};
-use crate::common::{
-    in_forked_child, isolated::wait_for, isolated_as_both, probe, require, sys,
-};
+use crate::common::{in_forked_child, isolated::wait_for, isolated_as_both, probe, require, sys};
 use crate::support::Waiting;
 
 #[test]
