@@ -98,7 +98,8 @@ impl NamespaceSet {
     /// ```
     pub fn create(sandbox: &Sandbox) -> Result<Self> {
         // Held before it would execute anything, so the name does not matter.
-        let command = sandbox.clone().command("/").env_clear().current_dir("/");
+        let mut command = sandbox.clone().command("/").env_clear().current_dir("/");
+        command.never_runs = true;
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -685,7 +685,10 @@ impl Compiler<'_> {
                 Action::Foreground,
             );
         }
-        let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
+        let mut reset = match self.command.never_runs {
+            true => 0,
+            false => signal::ignored() | signal::USUALLY_IGNORED,
+        };
         if method == Method::Clone {
             // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
             reset = SigSet::MAX;

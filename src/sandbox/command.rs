@@ -55,6 +55,8 @@ pub struct Command {
     pub(crate) die_with_parent: bool,
     pub(crate) setup_timeout: Option<Duration>,
     pub(crate) gate: bool,
+    /// The program is never released: nothing need be prepared for it alone.
+    pub(crate) never_runs: bool,
     pub(crate) window_size: WindowSize,
 }
 
@@ -85,6 +87,7 @@ impl Command {
             die_with_parent: false,
             setup_timeout: None,
             gate: false,
+            never_runs: false,
             window_size: WindowSize::default(),
         }
     }
