@@ -4,7 +4,7 @@ mod copy;
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::Child;
-use crate::signals::Signals;
+use crate::signals::{FORWARDED, Signals, set};
 use crate::terminal::{Pty, RawMode};
 use copy::Copy;
 use rustix::io::Errno;
@@ -67,7 +67,8 @@ impl Child {
     }
 
     fn relay_between(&mut self, ends: Ends<'_>) -> Result<ExitStatus> {
-        let signals = Signals::block()?;
+        let passed_on = set(FORWARDED);
+        let signals = Signals::block(passed_on)?;
         let raw = RawMode::enter(ends.input)
             .map_err(|errno| failed("the caller's terminal", "ioctl", errno))?;
         ends.copy_size();
@@ -98,8 +99,8 @@ impl Child {
                     (libc::SIGWINCH, _) => ends.copy_size(),
                     (libc::SIGCONT, _) => ends.resume(raw.as_ref()),
                     // Nobody takes in what is left of the output.
-                    (_, Some(status)) if got.is_forwarded(true) => return Ok(status),
-                    _ if got.is_forwarded(true) => self.signal(got.number)?,
+                    (_, Some(status)) if got.is_forwarded(passed_on, true) => return Ok(status),
+                    _ if got.is_forwarded(passed_on, true) => self.signal(got.number)?,
                     _ => {}
                 }
             }

@@ -95,6 +95,16 @@ const RULES: &[Rule] = &[
         may_name: &["error", "process", "signals", "terminal"],
     },
     Rule {
+        module: "inspect",
+        may_name: &["diagnose", "error", "mount", "ns", "sandbox", "sys"],
+    },
+    Rule {
+        module: "support",
+        may_name: &[
+            "diagnose", "error", "inspect", "mount", "ns", "plan", "sandbox", "sys",
+        ],
+    },
+    Rule {
         module: "mount",
         may_name: &["error", "ns", "sandbox", "sys"],
     },

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod binding;
+mod owner;
 
 use super::features::Features;
 use super::join::{self, Join};
@@ -16,7 +17,7 @@ use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
-use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::sandbox::{Command, Engine, Sandbox};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
@@ -27,7 +28,7 @@ use std::ffi::OsStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
@@ -73,6 +74,7 @@ pub(super) fn compile(
 /// Values that mean nothing without a namespace that was not asked for.
 fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
     let needs = [
+        ("owner", sandbox.owner.is_some(), Kind::User),
         ("user_map", sandbox.user_map.is_some(), Kind::User),
         ("group_map", sandbox.group_map.is_some(), Kind::User),
         ("setgroups", sandbox.setgroups.is_some(), Kind::User),
@@ -83,6 +85,11 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("loopback_down", sandbox.loopback_down, Kind::Net),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
+        (
+            "inherit_propagation",
+            sandbox.inherit_propagation,
+            Kind::Mount,
+        ),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
         (
@@ -91,6 +98,12 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
             Kind::User,
         ),
     ];
+    if sandbox.pid_for_children && sandbox.namespaces.contains(Namespaces::PID) {
+        return Err(Error::invalid(
+            "pid_for_children",
+            "the program is in the new pid namespace already, by pid()",
+        ));
+    }
     let entries = sandbox
         .entries
         .iter()
@@ -131,12 +144,12 @@ impl Compiler<'_> {
             true => Namespaces::empty(),
             false => self.sandbox.namespaces,
         };
-        if joins && self.is_subreaped() {
-            let what =
-                "needs a new pid namespace, asked for by pid(), where such namespaces are joined";
+        if self.is_subreaped() && (joins || self.sandbox.pid_for_children) {
+            let what = "needs a new pid namespace, asked for by pid(), where namespaces are joined or one is for children";
             return Err(Error::invalid("init", what));
         }
         let method = self.method()?;
+        self.check_owner()?;
         let program = Program::compile(self.command)?;
         let stdio = [
             (&self.command.stdin, input),
@@ -171,8 +184,9 @@ impl Compiler<'_> {
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
         let maps = namespaces
             .contains(Namespaces::USER)
-            .then(|| Maps::compile(self.sandbox, &self.caller))
+            .then(|| Maps::compile(self.sandbox, &self.caller, self.command.keep_ids))
             .transpose()?;
+        let needs_dumpable = maps.is_some() && self.caller.uid != 0;
         let cgroup = self.open_cgroup()?;
 
         let mut flags = self.sharing_flags(method, forks);
@@ -188,6 +202,14 @@ impl Compiler<'_> {
                 false
             }
         };
+        if let Some(owner) = self.sandbox.owner {
+            let mut first = namespaces - Namespaces::TIME - Namespaces::PID;
+            if !born_in_cgroup {
+                first -= Namespaces::CGROUP;
+            }
+            self.become_owner(owner, first);
+            by_clone = Namespaces::empty();
+        }
         if let Some(maps) = &maps {
             self.write_maps(maps);
         }
@@ -197,12 +219,24 @@ impl Compiler<'_> {
         if namespaces.contains(Namespaces::TIME) {
             by_clone -= self.time(method, namespaces, forks)?;
         }
+        if self.sandbox.owner.is_some() && namespaces.contains(Namespaces::PID) {
+            self.split_into_pid(namespaces, forks)?;
+        }
         flags |= u64::from(by_clone.bits());
 
         self.limit_userns();
         if self.is_subreaped() {
             check_procfs()?;
             self.push(Step::Init, "the list of its children", Action::OpenChildren);
+        }
+        if self.sandbox.pid_for_children {
+            self.push(
+                Step::Clone,
+                "new namespaces: pid, for children",
+                Action::Unshare {
+                    flags: u64::from(Namespaces::PID.bits()),
+                },
+            );
         }
         if !joins {
             self.names()?;
@@ -215,6 +249,8 @@ impl Compiler<'_> {
             let ids = self.inside_ids(maps.as_ref());
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
+        } else {
+            self.ops.extend(root::change_root(self.sandbox)?);
         }
         self.disable_userns(maps.as_ref());
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
@@ -225,8 +261,8 @@ impl Compiler<'_> {
             method,
             stage.as_ref(),
             terminal,
-            controlling,
-            foreground,
+            (controlling, foreground),
+            &descriptors,
             &mut bound,
         )?;
         self.hand_over(stage.as_mut(), &bound, &program)?;
@@ -239,13 +275,13 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: (maps.is_some() || self.sandbox.lockdown.oom_score_adj.is_some())
-                && self.caller.uid != 0,
+            needs_dumpable: needs_dumpable
+                || (self.sandbox.lockdown.oom_score_adj.is_some() && self.caller.uid != 0),
             changes_ids,
             setup_timeout: self.setup_timeout(),
             watched,
             kill_on_drop: self.command.kill_on_drop,
-            die_with_parent: self.command.die_with_parent,
+            die_with_parent: self.command.die_with_parent.is_some(),
             ops: self.ops.into(),
             maps,
             trees: mounts.trees,
@@ -318,11 +354,16 @@ impl Compiler<'_> {
                 setting::CONTROLLING_TERMINAL,
             ),
             (foreground, setting::FOREGROUND),
-            (self.command.die_with_parent, setting::DIE_WITH_PARENT),
+            (
+                self.command.die_with_parent.is_some(),
+                setting::DIE_WITH_PARENT,
+            ),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
+        let death_signal = self.command.die_with_parent.unwrap_or(0).unsigned_abs();
+        let settings = settings | death_signal << setting::DEATH_SIGNAL_SHIFT;
         let form = Form::choose(number)?;
         if work.is_some() && matches!(form, Form::Forked) {
             return Err(join::forked());
@@ -499,8 +540,7 @@ impl Compiler<'_> {
     }
 
     fn write_maps(&mut self, maps: &Maps) {
-        let mapped = maps.groups.writer != Writer::Nobody;
-        if mapped && maps.setgroups == Setgroups::Deny {
+        if maps.denies_setgroups() && self.sandbox.owner.is_none() {
             self.write_proc(Step::IdMap, c"setgroups", "deny");
         }
         for (map, file) in [(&maps.users, c"uid_map"), (&maps.groups, c"gid_map")] {
@@ -569,7 +609,10 @@ impl Compiler<'_> {
             .with_hint(Some("they came with Linux 5.6 (CONFIG_TIME_NS)".into())));
         }
         let shares_memory = self.sandbox.engine != Engine::Fork && !forks;
-        let by_clone = self.features.time_in_vfork && method == Method::Clone3 && shares_memory;
+        let by_clone = self.features.time_in_vfork
+            && method == Method::Clone3
+            && shares_memory
+            && self.sandbox.owner.is_none();
         let mut later = Namespaces::empty();
         if !by_clone {
             later |= Namespaces::TIME;
@@ -660,21 +703,26 @@ impl Compiler<'_> {
         method: Method,
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
-        controlling: Option<RawFd>,
-        foreground: bool,
+        (controlling, foreground): (Option<RawFd>, bool),
+        descriptors: &[(Arc<OwnedFd>, RawFd)],
         bound: &mut lockdown::Compiled,
     ) -> Result<()> {
-        if self.command.die_with_parent {
+        if let Some(signal) = self.command.die_with_parent {
+            let object = match signal {
+                libc::SIGKILL => "killed when the calling process ends".to_owned(),
+                _ => format!("signal {signal} when the calling process ends"),
+            };
             self.push(
                 Step::DieWithParent,
-                "killed when the calling process ends",
-                Action::DieWithParent,
+                object,
+                Action::DieWithParent { signal },
             );
         }
-        let numbers = self.command.descriptors.iter();
-        let object = numbers.fold("standard streams".to_owned(), |text, (_, number)| {
-            format!("{text}, {number}")
-        });
+        let object = descriptors
+            .iter()
+            .fold("standard streams".to_owned(), |text, (_, number)| {
+                format!("{text}, {number}")
+            });
         self.push(Step::Stdio, object, Action::Stdio);
         if let Some(terminal) = terminal {
             self.push(
@@ -710,11 +758,15 @@ impl Compiler<'_> {
                 Action::Foreground,
             );
         }
-        let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
-        if method == Method::Clone {
-            // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
-            reset = SigSet::MAX;
-        }
+        // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
+        let handled = match method {
+            Method::Clone3 => 0,
+            Method::Clone => SigSet::MAX,
+        };
+        let reset = match self.command.inherit_ignored {
+            true => (handled & !signal::ignored()) | 1 << (libc::SIGPIPE - 1),
+            false => handled | signal::ignored() | signal::USUALLY_IGNORED,
+        };
         self.push(
             Step::Signals,
             "default actions, empty mask, core limit of the caller",

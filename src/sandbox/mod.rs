@@ -3,10 +3,12 @@
 pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
+mod inherit;
 mod init;
 pub(crate) mod join;
 pub(crate) mod lockdown;
 pub(crate) mod overlay;
+pub(crate) mod owner;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
 pub(crate) mod subid;
@@ -70,6 +72,8 @@ use std::path::PathBuf;
 #[must_use]
 pub struct Sandbox {
     pub(crate) namespaces: Namespaces,
+    pub(crate) pid_for_children: bool,
+    pub(crate) owner: Option<owner::Owner>,
     pub(crate) user_map: Option<IdMap>,
     pub(crate) group_map: Option<IdMap>,
     pub(crate) setgroups: Option<Setgroups>,
@@ -79,8 +83,10 @@ pub struct Sandbox {
     pub(crate) boottime: Option<TimeOffset>,
     pub(crate) loopback_down: bool,
     pub(crate) rootfs: Option<Rootfs>,
+    pub(crate) chroot: Option<PathBuf>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) propagation: Option<Propagation>,
+    pub(crate) inherit_propagation: bool,
     pub(crate) mount_lock: Option<MountLock>,
     pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
@@ -126,6 +132,20 @@ impl Sandbox {
     #[doc(alias = "CLONE_NEWPID")]
     pub fn pid(self) -> Self {
         self.with(Namespaces::PID)
+    }
+
+    /// A new pid namespace for what the program starts: the program itself stays in the caller's, and its first
+    /// child is process 1 of the new one, with whose end no more can be started. For a program
+    /// that is an init itself, or makes one.
+    ///
+    /// # Errors
+    /// [`compile`](Command::compile) refuses it together with [`pid`](Self::pid).
+    ///
+    /// See [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html).
+    #[doc(alias = "unshare")]
+    pub fn pid_for_children(mut self) -> Self {
+        self.pid_for_children = true;
+        self
     }
 
     /// A new mount namespace, private: mounts made inside and outside do not show on the other side.

@@ -154,14 +154,21 @@ fn perform(
         | Action::Dir { .. }
         | Action::File { .. }
         | Action::FileFrom { .. }
+        | Action::Write { .. }
+        | Action::CutOff { .. }
         | Action::RootReadOnly
         | Action::PivotRoot
         | Action::Chroot
         | Action::KeepProc => root::perform(context.into(), state, action),
+        Action::ChangeRoot { path } => {
+            rustix::process::chroot(path).named(Call::Chroot)?;
+            rustix::process::chdir(c"/").named(Call::Chdir)
+        }
         Action::DropSysAdmin => drop_sys_admin(),
+        Action::KeepCapabilities => keep_capabilities(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
-        Action::DieWithParent => die_with_parent(context, state),
+        Action::DieWithParent { signal } => die_with_parent(context, state, *signal),
         Action::Stdio => place_descriptors(context),
         Action::Terminal(wanted) => {
             terminal::open(wanted, &wanted.path, fd::borrow(&wanted.socket))
@@ -345,6 +352,23 @@ fn assert_no_userns() -> Result<(), Fail> {
     }
 }
 
+/// Ambient is only what is inheritable as well.
+fn keep_capabilities() -> Result<(), Fail> {
+    use rustix::thread::{
+        CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+    };
+    let mut sets = capabilities(None).named(Call::Capset)?;
+    sets.inheritable = sets.permitted;
+    set_capabilities(None, sets).named(Call::Capset)?;
+    for number in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1_u64.wrapping_shl(number));
+        if sets.permitted.contains(one) {
+            configure_capability_in_ambient_set(one, true).named(Call::Prctl)?;
+        }
+    }
+    Ok(())
+}
+
 fn loopback_up() -> Result<(), Fail> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(
@@ -375,8 +399,8 @@ fn current_dir(path: &CStr, confined: bool) -> Result<(), Fail> {
 
 /// The signal is bound to the thread that made the child, and is lost when ids change: so it comes after
 /// the ids, and then the parent is looked for once more.
-fn die_with_parent(context: &Context<'_>, state: &mut State) -> Result<(), Fail> {
-    process::set_parent_death_signal(libc::SIGKILL).named(Call::Prctl)?;
+fn die_with_parent(context: &Context<'_>, state: &mut State, signal: i32) -> Result<(), Fail> {
+    process::set_parent_death_signal(signal).named(Call::Prctl)?;
     let parent = match state.stat.take() {
         Some(stat) => inspect::parent_in_stat(&stat)?,
         None => {

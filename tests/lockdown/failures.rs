@@ -89,7 +89,10 @@ fn each_refused_step_is_an_error() {
             for (refusal, call, step) in refusals() {
                 let status = in_forked_child(|| {
                     refusal.install().unwrap();
-                    let _ = plan.spawn().map(|mut child| child.kill());
+                    let _ = plan.spawn().and_then(|mut child| {
+                        child.kill()?;
+                        child.wait()
+                    });
                     let before = Census::take();
                     fails(way, &plan, call, step, &ran);
                     assert_same(&before, &Census::take());

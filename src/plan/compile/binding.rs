@@ -40,7 +40,7 @@ impl Compiler<'_> {
             let groups = command.groups.as_deref().filter(|_| self.late);
             let list = ids(List::default(), groups, command.gid, command.uid);
             // A subreaper sees to that itself.
-            let dies = command.die_with_parent && !self.is_subreaped();
+            let dies = command.die_with_parent.filter(|_| !self.is_subreaped());
             bound.process_1.push(lockdown::process_1(list, dies));
         }
         Ok(bound)
@@ -98,9 +98,17 @@ impl Compiler<'_> {
     pub(super) fn late_ids(&mut self, object: String, groups: Option<&[u32]>) {
         let list = ids(List::default(), groups, self.command.gid, self.command.uid);
         self.later.push(lockdown::op(Step::Ids, object, list));
-        if self.is_subreaped() || (self.command.die_with_parent && self.sandbox.init.is_none()) {
-            let list = List::default().parent_death_signal();
-            let object = "killed when the parent process ends, also with other ids";
+        let death_signal = match self.is_subreaped() {
+            // Of the subreaper, should it be killed.
+            true => Some(libc::SIGKILL),
+            false => self
+                .command
+                .die_with_parent
+                .filter(|_| self.sandbox.init.is_none()),
+        };
+        if let Some(signal) = death_signal {
+            let list = List::default().parent_death_signal(signal);
+            let object = "the signal when the parent process ends, also with other ids";
             self.later
                 .push(lockdown::op(Step::DieWithParent, object, list));
         }

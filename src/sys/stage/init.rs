@@ -118,11 +118,14 @@ fn protect(job: &Job) {
 /// exec forgets it where it changes capabilities, and so do new ids and a clone. False when the caller has
 /// ended already.
 fn dies_with_parent(job: &Job) -> bool {
+    let signal = job.settings >> setting::DEATH_SIGNAL_SHIFT;
     // A subreaper has to end others first.
-    calls::die_with_parent(match job.is(setting::SUBREAPER) {
-        true => PARENT_ENDED,
-        false => calls::SIGKILL,
-    });
+    calls::die_with_parent(
+        match job.is(setting::SUBREAPER) && signal == calls::SIGKILL {
+            true => PARENT_ENDED,
+            false => signal,
+        },
+    );
     let mut control = [PollFd::new(job.control)];
     calls::poll(&mut control, false) != Ok(1) || !is_closed(&control)
 }

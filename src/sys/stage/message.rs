@@ -216,8 +216,9 @@ pub(crate) mod setting {
     pub(crate) const NEW_SESSION: u32 = 16;
     /// Without a pid namespace: reap what descends from the program, and end it in the kernel's stead.
     pub(crate) const SUBREAPER: u32 = 32;
-    /// Die with the caller.
+    /// Die with the caller, by the signal whose number begins at bit [`DEATH_SIGNAL_SHIFT`].
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
+    pub(crate) const DEATH_SIGNAL_SHIFT: u32 = 24;
     /// The terminal becomes the controlling one of the program's session.
     pub(crate) const CONTROLLING_TERMINAL: u32 = 256;
     /// The program leads a process group, in the foreground of the terminal if that is one.
