@@ -5,6 +5,7 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("ringfence supports 64-bit Linux only");
 
+pub mod cgroup;
 mod diagnose;
 mod error;
 mod foreground;

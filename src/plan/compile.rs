@@ -11,7 +11,8 @@ use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Numbers, Stage};
-use super::{Cgroup, Compiled, Given, Method, Template, lockdown, root};
+use super::{Compiled, Given, Method, Template, lockdown, root};
+use crate::cgroup::Directory;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 use crate::sandbox::command::SETUP_TIMEOUT;
@@ -37,8 +38,6 @@ const MAX_NAME: usize = 64;
 pub(super) const NGROUPS_MAX: usize = 65_536;
 /// The largest time in seconds that the kernel can count in nanoseconds.
 const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
-/// The magic number of the cgroup v2 file system.
-const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
 pub(super) fn compile(
     command: &Command,
@@ -144,8 +143,9 @@ impl Compiler<'_> {
             true => Namespaces::empty(),
             false => self.sandbox.namespaces,
         };
-        if self.is_subreaped() && (joins || self.sandbox.pid_for_children) {
-            let what = "needs a new pid namespace, asked for by pid(), where namespaces are joined or one is for children";
+        if joins && self.is_subreaped() {
+            let what =
+                "needs a new pid namespace, asked for by pid(), where such namespaces are joined";
             return Err(Error::invalid("init", what));
         }
         let method = self.method()?;
@@ -225,10 +225,6 @@ impl Compiler<'_> {
         flags |= u64::from(by_clone.bits());
 
         self.limit_userns();
-        if self.is_subreaped() {
-            check_procfs()?;
-            self.push(Step::Init, "the list of its children", Action::OpenChildren);
-        }
         if self.sandbox.pid_for_children {
             self.push(
                 Step::Clone,
@@ -237,6 +233,10 @@ impl Compiler<'_> {
                     flags: u64::from(Namespaces::PID.bits()),
                 },
             );
+        }
+        if self.is_subreaped() {
+            check_procfs()?;
+            self.push(Step::Init, "the list of its children", Action::OpenChildren);
         }
         if !joins {
             self.names()?;
@@ -497,39 +497,19 @@ impl Compiler<'_> {
             .map_err(|errno| Error::system(Step::Compile, "/dev/null", "openat", errno))
     }
 
-    fn open_cgroup(&self) -> Result<Option<Cgroup>> {
+    fn open_cgroup(&self) -> Result<Option<Directory>> {
         let of_process = self.sandbox.join.cgroup.as_ref();
         let of_process = of_process.map(join::directory_of).transpose()?;
         let Some(path) = self.sandbox.cgroup.as_ref().or(of_process.as_ref()) else {
             return Ok(None);
         };
-        let directory = rustix::fs::open(
-            path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| Error::system(Step::Cgroup, path.display(), "openat", errno))?;
-        let stat = rustix::fs::fstatfs(&directory)
-            .map_err(|errno| Error::system(Step::Cgroup, path.display(), "fstatfs", errno))?;
-        if u64::try_from(stat.f_type) != Ok(CGROUP2_SUPER_MAGIC) {
-            return Err(Error::invalid(
-                "into_cgroup",
-                format!(
-                    "{} is not a directory of a cgroup v2 file system",
-                    path.display()
-                ),
-            ));
-        }
-        Ok(Some(Cgroup {
-            path: path.clone(),
-            directory,
-        }))
+        Directory::open(path, "into_cgroup").map(Some)
     }
 
-    fn move_to_cgroup(&mut self, cgroup: &Cgroup) -> Result<()> {
+    fn move_to_cgroup(&mut self, cgroup: &Directory) -> Result<()> {
         let object = format!("{}/cgroup.procs", cgroup.path.display());
         let procs = rustix::fs::openat(
-            &cgroup.directory,
+            &cgroup.fd,
             c"cgroup.procs",
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),

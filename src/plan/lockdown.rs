@@ -35,8 +35,6 @@ pub(super) struct Compiled {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub(super) userns: bool,
-    /// The user id that the program has in the end.
-    pub(super) uid: u32,
     /// Capabilities are kept over the exec of the second stage.
     pub(super) over_exec: bool,
     /// That, or they are kept over a change of ids.
@@ -252,7 +250,7 @@ fn capabilities(
         if let (Some(bits), Some(list)) = (lockdown.securebits, securebits) {
             compiled.push(Step::Securebits, bits, list);
         }
-        if way.keeps && way.uid != 0 {
+        if way.over_exec {
             // As exec would have had it.
             let inheritable = if way.userns { 0 } else { caller.inheritable() };
             let none = List::default().ambient_clear().capabilities(Sets {

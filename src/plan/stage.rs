@@ -36,11 +36,10 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// Those that bind the program, each with the number of its operation, and those that bind process 1.
-    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[Box<[u64]>]) -> Self {
+    /// Those that bind the program, and those that bind process 1, each with the number of its operation.
+    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[(usize, &[u64])]) -> Self {
         let mut words = vec![program.len() as u64, process_1.len() as u64];
-        let process_1 = process_1.iter().map(|list| (0, &**list));
-        for (op, list) in program.iter().copied().chain(process_1) {
+        for &(op, list) in program.iter().chain(process_1) {
             words.extend([op as u64, list.len() as u64]);
             words.extend(list);
         }

@@ -16,6 +16,7 @@ pub(super) const ENOTTY: Errno = 25;
 pub(super) const ETIMEDOUT: Errno = 110;
 pub(super) const ESTALE: Errno = 116;
 
+pub(super) const SIGKILL: u32 = 9;
 pub(super) const SIGCHLD: u32 = 17;
 pub(super) const SIGCONT: u32 = 18;
 

@@ -46,8 +46,8 @@ pub(super) fn begin(job: &Job) -> ! {
     close_others(job);
     reduce(job);
     let (signals, report) = match calls::signalfd() {
-        Ok(signals) => (Some(signals), report(STARTED, 0, 0)),
-        Err(errno) => (None, report(FAILED, errno, call::SIGNALFD)),
+        Ok(signals) => (Some(signals), report(STARTED, 0, 0, 0)),
+        Err(errno) => (None, report(FAILED, errno, call::SIGNALFD, 0)),
     };
     let mut init = Init::new(job, program, signals.unwrap_or(-1));
     // Other ids have made the kernel forget it.
@@ -59,12 +59,12 @@ pub(super) fn begin(job: &Job) -> ! {
     }
 }
 
-fn report(kind: u32, value: i32, call: u32) -> Report {
+fn report(kind: u32, value: i32, call: u32, note: u32) -> Report {
     Report {
         kind,
         value,
         call,
-        note: 0,
+        note,
     }
 }
 
@@ -85,18 +85,18 @@ fn close_others(job: &Job) {
 
 /// Gives away what process 1 does not need once the program runs.
 fn reduce(job: &Job) {
-    for (_, list) in lockdown::process_1(job.lockdown) {
+    for (op, list) in lockdown::process_1(job.lockdown) {
         // SAFETY: the plan has laid it out.
         if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
-            let call = failed.code();
-            give_up(job.control, call, failed.errno)
+            give_up(job.control, failed.code(), failed.errno, op)
         }
     }
 }
 
 /// Ends, and everything in the namespace with it.
-pub(super) fn give_up(control: i32, call: u32, errno: i32) -> ! {
-    let _ = calls::send(control, &report(FAILED, errno, call));
+pub(super) fn give_up(control: i32, call: u32, errno: i32, note: u32) -> ! {
+    // Whether it arrives or not, there is nothing else to do.
+    let _ = calls::send(control, &report(FAILED, errno, call, note));
     calls::exit(127)
 }
 
@@ -120,12 +120,8 @@ fn protect(job: &Job) {
 fn dies_with_parent(job: &Job) -> bool {
     let signal = job.settings >> setting::DEATH_SIGNAL_SHIFT;
     // A subreaper has to end others first.
-    calls::die_with_parent(
-        match job.is(setting::SUBREAPER) && signal == calls::SIGKILL {
-            true => PARENT_ENDED,
-            false => signal,
-        },
-    );
+    let ends_others = job.is(setting::SUBREAPER) && signal == calls::SIGKILL;
+    calls::die_with_parent(if ends_others { PARENT_ENDED } else { signal });
     let mut control = [PollFd::new(job.control)];
     calls::poll(&mut control, false) != Ok(1) || !is_closed(&control)
 }
@@ -138,7 +134,7 @@ fn is_closed(control: &[PollFd]) -> bool {
 
 /// A caller that is gone would never know of the program.
 fn tell(job: &Job, kind: u32, value: i32) {
-    if calls::send(job.control, &report(kind, value, 0)).is_err() {
+    if calls::send(job.control, &report(kind, value, 0, 0)).is_err() {
         calls::exit(127);
     }
 }

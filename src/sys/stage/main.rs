@@ -90,7 +90,7 @@ fn lists(control: i32, fd: i32, words: usize) -> &'static [u64] {
     }
     let mapped = map(fd, words);
     calls::close(fd);
-    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno))
+    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno, 0))
 }
 
 /// The words of a file that nobody changes any more.
