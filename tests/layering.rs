@@ -87,6 +87,28 @@ const RULES: &[Rule] = &[
         may_name: &["sandbox", "sys"],
     },
     Rule {
+        module: "inspect",
+        may_name: &["diagnose", "error", "mount", "ns", "sandbox", "sys"],
+    },
+    Rule {
+        module: "support",
+        may_name: &[
+            "diagnose", "error", "inspect", "mount", "ns", "plan", "sandbox", "sys",
+        ],
+    },
+    Rule {
+        module: "signals",
+        may_name: &["error", "sys"],
+    },
+    Rule {
+        module: "foreground",
+        may_name: &["error", "process", "signals", "sys"],
+    },
+    Rule {
+        module: "relay",
+        may_name: &["error", "process", "signals", "terminal"],
+    },
+    Rule {
         module: "mount",
         may_name: &["error", "ns", "sandbox", "sys"],
     },

@@ -141,7 +141,7 @@ pub(super) fn calls(list: &List) -> String {
 
 /// What is left to process 1: it sends signals to whoever the program has become. `ids` are those of the
 /// program.
-pub(super) fn process_1(ids: List, dies_with_parent: bool) -> List {
+pub(super) fn process_1(ids: List, dies_with_parent: Option<i32>) -> List {
     let kill = Capabilities::KILL.bits();
     let list = ids
         .ambient_clear()
@@ -154,8 +154,8 @@ pub(super) fn process_1(ids: List, dies_with_parent: bool) -> List {
         .no_new_privs();
     // Other ids have made the kernel forget it.
     match dies_with_parent {
-        true => list.parent_death_signal(),
-        false => list,
+        Some(signal) => list.parent_death_signal(signal),
+        None => list,
     }
 }
 

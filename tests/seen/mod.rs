@@ -139,7 +139,7 @@ pub(crate) fn rooted(sandbox: Sandbox) -> Sandbox {
         .tmpfs("/tmp")
         .dir("/srv/data")
         .file("/etc/motd", "hello")
-        .bind("/etc/passwd", "/etc/passwd")
+        .bind("/usr/bin/true", "/file")
         .mqueue("/mqueue")
         .sysfs("/sys")
 }
