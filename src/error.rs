@@ -175,6 +175,8 @@ steps! {
     Symlink => "symlink",
     /// Making a directory.
     Dir => "dir",
+    /// Changing permission bits.
+    Chmod => "chmod",
     /// Making a file.
     File => "file",
     /// Entering the new root and leaving the old one.

@@ -270,6 +270,14 @@ impl Entries {
                     bytes: bytes.clone(),
                 },
             ),
+            What::Chmod { mode } => op(
+                Step::Chmod,
+                format!("{shown}, mode {mode:04o}"),
+                Action::Chmod {
+                    at,
+                    mode: check_mode(setter, *mode)?,
+                },
+            ),
             What::FileFrom { fd, mode } => op(
                 Step::File,
                 format!("{shown} from {}, mode {mode:04o}", name_of(fd)),
@@ -310,7 +318,7 @@ fn if_any(mut object: String, optional: bool) -> String {
     object
 }
 
-fn bind_attributes(options: crate::sandbox::Bind) -> u64 {
+pub(super) fn bind_attributes(options: crate::sandbox::Bind) -> u64 {
     [
         (options.read_only, libc::MOUNT_ATTR_RDONLY),
         (!options.suid, libc::MOUNT_ATTR_NOSUID),

@@ -65,6 +65,7 @@ pub(crate) enum Action {
     RootTmpfs(FileSystem),
     RootDir {
         source: CString,
+        attributes: u64,
         /// What is mounted below becomes read-only, the directory itself not yet.
         submounts_read_only: bool,
     },
@@ -116,6 +117,10 @@ pub(crate) enum Action {
     FileFrom {
         at: Place,
         from: Arc<OwnedFd>,
+        mode: u32,
+    },
+    Chmod {
+        at: Place,
         mode: u32,
     },
     /// Write to a file of the kernel's.
@@ -316,7 +321,8 @@ impl Action {
             Self::Stage { .. } => "openat, mount, mknodat",
             Self::Unstage => "umount2",
             Self::RootTmpfs(_) => "fsopen, fsconfig, fsmount, move_mount",
-            Self::RootDir { .. } => "open_tree, fstat, move_mount",
+            Self::RootDir { attributes: 0, .. } => "open_tree, fstat, move_mount",
+            Self::RootDir { .. } => "open_tree, fstat, mount_setattr, move_mount",
             Self::RootOverlay(_) => "openat, mount, move_mount",
             Self::RootTree { .. } => "move_mount",
             Self::RootInherited | Self::KeepProc => "openat",
@@ -334,6 +340,7 @@ impl Action {
             Self::Mask { .. } => "openat2, open_tree or fsopen, move_mount",
             Self::Remount { .. } => "openat2, mount_setattr",
             Self::FileFrom { .. } => "openat2, mkdirat, openat, pread64, write",
+            Self::Chmod { .. } => "openat2, fchmod",
             Self::Write { .. } => "openat2, write",
             Self::CutOff { .. } => "openat2, mount_setattr",
             Self::RootReadOnly => "mount_setattr",

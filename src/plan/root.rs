@@ -1,6 +1,6 @@
 //! The mounts of a plan: propagation, the root, its entries in the caller's order, pivot_root.
 
-use super::entry::{Entries, op};
+use super::entry::{Entries, bind_attributes, op};
 use super::entry::{describe_overlay, describe_tmpfs, overlay_args, source, tmpfs_args};
 use super::features::Features;
 use super::op::{Action, Op};
@@ -9,8 +9,9 @@ use crate::mount::{Propagation, Tree};
 use crate::ns::Namespaces;
 use crate::sandbox::overlay::Upper;
 use crate::sandbox::rootfs::{Entry, RootEntry, RootKind, Rootfs, What};
-use crate::sandbox::{MountLock, Sandbox};
+use crate::sandbox::{Bind, MountLock, Sandbox};
 use rustix::mount::MountPropagationFlags as Flags;
+use std::path::Path;
 use std::sync::Arc;
 
 /// All about mounts that a plan consists of.
@@ -226,11 +227,12 @@ fn root(rootfs: Option<&Rootfs>, userns: bool) -> Result<Op> {
         return Ok(op(Step::Root, "the inherited root", Action::RootInherited));
     };
     Ok(match &rootfs.kind {
-        RootKind::Dir(path) => op(
+        RootKind::Dir { path, options } => op(
             Step::Root,
-            path.display(),
+            describe_dir(path, options.as_ref()),
             Action::RootDir {
                 source: source("rootfs", path)?,
+                attributes: options.map_or(Ok(0), root_attributes)?,
                 submounts_read_only: rootfs.read_only,
             },
         ),
@@ -247,9 +249,22 @@ fn root(rootfs: Option<&Rootfs>, userns: bool) -> Result<Op> {
     })
 }
 
+fn root_attributes(options: Bind) -> Result<u64> {
+    if options.optional {
+        return Err(Error::invalid("rootfs", "a root that may be missing"));
+    }
+    Ok(bind_attributes(options))
+}
+
+fn describe_dir(path: &Path, options: Option<&Bind>) -> String {
+    let read_only = options.is_some_and(|options| options.read_only);
+    let how = if read_only { ", read-only" } else { "" };
+    format!("{}{how}", path.display())
+}
+
 fn check_template(rootfs: &Rootfs, classic: bool) -> Result<()> {
     let shared = match &rootfs.kind {
-        RootKind::Dir(_) => false,
+        RootKind::Dir { .. } => false,
         RootKind::Tmpfs(_) => !rootfs.read_only,
         RootKind::Overlay(overlay) => matches!(overlay.upper, Upper::Throwaway(_)),
     };
@@ -280,9 +295,11 @@ fn split(entries: &[Entry]) -> (Vec<&Entry>, Vec<&Entry>) {
             What::Bind { source, .. } => {
                 matches!(source, crate::sandbox::rootfs::BindSource::Tree(_))
             }
-            What::Symlink { .. } | What::Dir { .. } | What::File { .. } | What::FileFrom { .. } => {
-                false
-            }
+            What::Symlink { .. }
+            | What::Dir { .. }
+            | What::File { .. }
+            | What::FileFrom { .. }
+            | What::Chmod { .. } => false,
             _ => true,
         };
         let related = each
@@ -300,7 +317,7 @@ fn split(entries: &[Entry]) -> (Vec<&Entry>, Vec<&Entry>) {
 fn makes_its_place(what: &What) -> bool {
     !matches!(
         what,
-        What::Mask { .. } | What::Remount { .. } | What::Write { .. }
+        What::Mask { .. } | What::Remount { .. } | What::Write { .. } | What::Chmod { .. }
     )
 }
 

@@ -291,6 +291,11 @@ impl Sandbox {
         self.entry(at, What::FileFrom { fd, mode })
     }
 
+    /// Changes the permission bits of what is at a path inside. It is an error if nothing is there.
+    pub fn chmod(self, at: impl Into<PathBuf>, mode: u32) -> Self {
+        self.entry(at, What::Chmod { mode })
+    }
+
     /// How mounts made later spread between the namespace of the caller and that of the program; private if
     /// not set. Needs [`mount`](Self::mount).
     ///

@@ -17,7 +17,11 @@ pub struct Rootfs {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RootKind {
-    Dir(PathBuf),
+    Dir {
+        path: PathBuf,
+        /// What holds before anything is put into it.
+        options: Option<super::Bind>,
+    },
     Tmpfs(Tmpfs),
     Overlay(Overlay),
 }
@@ -33,7 +37,19 @@ impl Rootfs {
     /// An existing directory of the caller, with everything mounted below it. What the program writes
     /// there stays.
     pub fn dir(path: impl Into<PathBuf>) -> Self {
-        Self::new(RootKind::Dir(path.into()))
+        Self::new(RootKind::Dir {
+            path: path.into(),
+            options: None,
+        })
+    }
+
+    /// [`dir`](Self::dir), restricted as a bind mount in its whole depth. That holds before anything is put into it: in
+    /// a [read-only](super::Bind::read_only) one, places for what is put into it are not made, they have to be there.
+    pub fn bind(path: impl Into<PathBuf>, options: super::Bind) -> Self {
+        Self::new(RootKind::Dir {
+            path: path.into(),
+            options: Some(options),
+        })
     }
 
     /// An empty tmpfs, gone with the sandbox.
@@ -178,6 +194,9 @@ pub(crate) enum What {
         fd: Arc<OwnedFd>,
         mode: u32,
     },
+    Chmod {
+        mode: u32,
+    },
     BinfmtMisc,
     /// Bytes for a file of the kernel's.
     Write {
@@ -212,6 +231,7 @@ impl What {
             Self::Dir { .. } => "dir",
             Self::File { .. } => "file",
             Self::FileFrom { .. } => "file_from",
+            Self::Chmod { .. } => "chmod",
             Self::BinfmtMisc => "binfmt_misc",
             Self::Write { setter, .. } => setter,
         }
@@ -225,6 +245,7 @@ impl What {
                 | Self::Dir { .. }
                 | Self::File { .. }
                 | Self::FileFrom { .. }
+                | Self::Chmod { .. }
                 | Self::Write { .. }
         )
     }

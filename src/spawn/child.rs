@@ -154,6 +154,7 @@ fn perform(
         | Action::Dir { .. }
         | Action::File { .. }
         | Action::FileFrom { .. }
+        | Action::Chmod { .. }
         | Action::Write { .. }
         | Action::CutOff { .. }
         | Action::RootReadOnly

@@ -58,6 +58,7 @@ calls! {
     Execve => "execve",
     Execveat => "execveat",
     Fchdir => "fchdir",
+    Fchmod => "fchmod",
     Fcntl => "fcntl",
     Fsconfig => "fsconfig",
     Fsmount => "fsmount",

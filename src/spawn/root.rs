@@ -23,7 +23,9 @@ pub(super) use way::{Stage, make_private};
 use super::child::{Context, State, write_all};
 use super::record::{Call, Fail, Named, Note, Record};
 use crate::plan::op::{Action, Bind, FileSystem};
-use place::{directory_spot, file_spot, make_directory, new_file, open_in, symlink, to_write};
+use place::{
+    change_mode, directory_spot, file_spot, make_directory, new_file, open_in, symlink, to_write,
+};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -92,6 +94,7 @@ fn new_root(way: Way<'_>, action: &Action) -> Result<Option<OwnedFd>, Fail> {
         Action::RootTmpfs(file_system) => way.make(file_system)?,
         Action::RootDir {
             source,
+            attributes,
             submounts_read_only,
         } => {
             let root = way
@@ -100,6 +103,7 @@ fn new_root(way: Way<'_>, action: &Action) -> Result<Option<OwnedFd>, Fail> {
             if !is_dir(&root.fd)? {
                 return Err(Fail::new(Call::OpenTree, Errno::NOTDIR));
             }
+            way.set_attributes(&root, *attributes)?;
             if *submounts_read_only {
                 way.set_attributes_below(&root, libc::MOUNT_ATTR_RDONLY)?;
             }
@@ -160,6 +164,7 @@ fn fill(way: Way<'_>, root: &OwnedFd, action: &Action) -> Result<(), Fail> {
         Action::Dir { at, mode } => make_directory(top, at, *mode),
         Action::File { at, bytes, mode } => write_all(&new_file(top, at, *mode)?, bytes),
         Action::FileFrom { at, from, mode } => copy(from, &new_file(top, at, *mode)?),
+        Action::Chmod { at, mode } => change_mode(top, at, *mode),
         Action::Write { at, bytes } => write_all(&to_write(top, at)?, bytes),
         Action::CutOff { at } => {
             let at = open_in(top, &at.path, at.links, OFlags::empty()).named(Call::Openat2)?;

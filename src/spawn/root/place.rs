@@ -35,8 +35,18 @@ pub(super) fn open_in(
 
 /// Opens a file beneath the root to write to it.
 pub(super) fn to_write(root: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, Fail> {
+    opened(root, place, OFlags::WRONLY)
+}
+
+/// The set-up may read what it may change.
+pub(super) fn change_mode(root: BorrowedFd<'_>, place: &Place, mode: u32) -> Result<(), Fail> {
+    let file = opened(root, place, OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).named(Call::Fchmod)
+}
+
+fn opened(root: BorrowedFd<'_>, place: &Place, how: OFlags) -> Result<OwnedFd, Fail> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let flags = how | OFlags::CLOEXEC;
     loop {
         match rustix::fs::openat2(root, &place.path, flags, Mode::empty(), resolve) {
             // As above.
