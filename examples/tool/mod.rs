@@ -1,4 +1,4 @@
-//! What the drop-ins for unshare(1) and nsenter(1) have in common: messages and exit codes of util-linux, its
+//! What the drop-ins for unshare(1), nsenter(1) and bwrap(1) have in common: messages and exit codes, util-linux's
 //! way of reading options, and a program to run that the tool stands for.
 
 use ringfence::{Command, ErrorKind, Foreground, Sandbox, Step};
@@ -18,10 +18,7 @@ pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
 
 /// A message, and exit code 1, as err(3) is used.
 pub(crate) fn fail<T>(message: impl Into<String>) -> Result<T> {
-    Err(Failure {
-        message: message.into(),
-        code: 1,
-    })
+    Err(Failure::new(message))
 }
 
 /// The name by which the tool was called.
@@ -32,6 +29,14 @@ fn tool() -> String {
 }
 
 impl Failure {
+    /// A message, and exit code 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            code: 1,
+        }
+    }
+
     pub(crate) fn report(&self) -> u8 {
         eprintln!("{}: {}", tool(), self.message);
         self.code

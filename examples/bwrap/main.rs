@@ -1,0 +1,122 @@
+//! A drop-in for bwrap(1), bubblewrap, in terms of the library.
+//!
+//! ```text
+//! cargo run --example bwrap -- --ro-bind / / --dev /dev --proc /proc --unshare-all sh -c 'id; ps'
+//! ```
+//!
+//! Options, exit codes, JSON and the usual messages are those of bubblewrap. What differs:
+//!
+//! - `--userns2`, `--userns-block-fd` and labels are not supported. `--assert-userns-disabled` without `--disable-userns` is about
+//!   what the caller can do, which is no less than what the program can.
+//! - What the program leaves behind in a new pid namespace is killed when it ends, not waited for.
+//! - Set-up is complete before `--info-fd` and `--json-status-fd` are written: if it fails, they are not.
+//! - What is put into the sandbox before something is mounted on `/` itself is left out, as it would be hidden.
+//! - `--remount-ro` also concerns what is mounted below, and what is no mount point becomes one.
+//! - `--file` replaces no file that is there. A `..` in a path inside is an error.
+//! - `--lock-file`, `--sync-fd`: the lock and the descriptor are held outside of the sandbox. Standard streams stay open.
+//! - Parts of `/proc` are read-only for any user, not only for one who might write to them.
+//! - With `--dev` the program of a user other than 0 is in the first user namespace, not in one below it.
+
+mod descriptors;
+mod message;
+mod options;
+mod sandbox;
+mod setup;
+mod status;
+#[allow(dead_code, reason = "the parts for getopt(3) are of no use here")]
+#[path = "../tool/mod.rs"]
+mod tool;
+
+use lexopt::Parser;
+use options::{Options, Task};
+use ringfence::{Child, Step};
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::atomic::Ordering;
+use tool::Result;
+
+const USAGE: &str = include_str!("usage.txt");
+
+fn main() -> ExitCode {
+    let code = match options::parse(Parser::from_env()) {
+        Ok(Task::Run(options)) => run(*options),
+        Ok(Task::Help) => {
+            print!("{USAGE}");
+            Ok(0)
+        }
+        Ok(Task::Usage) => {
+            eprint!("{USAGE}");
+            Ok(1)
+        }
+        Ok(Task::Version) => {
+            println!("bubblewrap from ringfence {}", env!("CARGO_PKG_VERSION"));
+            Ok(0)
+        }
+        Err(failure) => Err(failure),
+    };
+    ExitCode::from(code.unwrap_or_else(|failure| {
+        if options::HAS_LEVEL_PREFIX.load(Ordering::Relaxed) {
+            eprint!("<3>");
+        }
+        failure.report()
+    }))
+}
+
+fn run(mut options: Options) -> Result<u8> {
+    if options.die_with_parent {
+        sandbox::die_with_parent()?;
+    }
+    sandbox::assert_userns_disabled(&options)?;
+    sandbox::join(&options)?;
+    let gated = options.is_gated();
+    let mut child = start(&options)?;
+    status::started(&options, &child)?;
+    // Somebody reads it to its end.
+    options.info = None;
+    let failed = |error| message::of(&error, &options.program);
+    let locks = status::lock(&options, &child)?;
+    status::wait_to_start(&options)?;
+    if gated {
+        child.release().map_err(failed)?;
+    }
+    let code = exit_code(child.wait().map_err(failed)?);
+    drop(locks);
+    status::ended(&options, code)?;
+    Ok(code)
+}
+
+/// In the first working directory that there is.
+fn start(options: &Options) -> Result<Child> {
+    let mut dirs = working_directories(options).into_iter().peekable();
+    loop {
+        let dir = dirs.next().unwrap_or("/".into());
+        let (command, files) = sandbox::command(options, &dir)?;
+        let spawned = command.spawn();
+        drop(files);
+        match spawned {
+            Err(error) if error.step() == Some(Step::CurrentDir) && dirs.peek().is_some() => {}
+            Err(error) => return Err(message::of(&error, &options.program)),
+            Ok(child) => return Ok(child),
+        }
+    }
+}
+
+fn working_directories(options: &Options) -> Vec<PathBuf> {
+    match &options.chdir {
+        Some(dir) => vec![dir.clone()],
+        None => {
+            let home = options.env.get(OsStr::new("HOME")).map(PathBuf::from);
+            let own = std::env::current_dir().ok();
+            let dirs = own.into_iter().chain(home).filter(|dir| dir.is_absolute());
+            dirs.chain(["/".into()]).collect()
+        }
+    }
+}
+
+/// As a shell has it.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or(status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
+}
