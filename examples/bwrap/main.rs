@@ -12,7 +12,7 @@
 //! - Set-up is complete before `--info-fd` and `--json-status-fd` are written: if it fails, they are not.
 //! - What is put into the sandbox before something is mounted on `/` itself is left out, as it would be hidden.
 //! - `--remount-ro` also concerns what is mounted below, and what is no mount point becomes one.
-//! - `--file` replaces no file that is there. A `..` in a path inside is an error.
+//! - Missing directories on the way to a path have mode 0755. `--file` replaces no file that is there. A `..` in a path inside is an error.
 //! - `--lock-file`, `--sync-fd`: the lock and the descriptor are held outside of the sandbox. Standard streams stay open.
 //! - Parts of `/proc` are read-only for any user, not only for one who might write to them.
 //! - With `--dev` the program of a user other than 0 is in the first user namespace, not in one below it.
@@ -43,11 +43,11 @@ fn main() -> ExitCode {
     let code = match options::parse(Parser::from_env()) {
         Ok(Task::Run(options)) => run(*options),
         Ok(Task::Help) => {
-            print!("{USAGE}");
+            print!("{}", usage());
             Ok(0)
         }
         Ok(Task::Usage) => {
-            eprint!("{USAGE}");
+            eprint!("{}", usage());
             Ok(1)
         }
         Ok(Task::Version) => {
@@ -62,6 +62,12 @@ fn main() -> ExitCode {
         }
         failure.report()
     }))
+}
+
+/// With the name by which it was called.
+fn usage() -> String {
+    let name = std::env::args().next().unwrap_or_default();
+    USAGE.replacen("bwrap", &name, 1)
 }
 
 fn run(mut options: Options) -> Result<u8> {
@@ -98,6 +104,8 @@ fn start(options: &Options) -> Result<Child> {
         match spawned {
             Err(error) if error.step() == Some(Step::CurrentDir) && dirs.peek().is_some() => {}
             Err(error) => return Err(message::of(&error, &options.program)),
+            // At the gate it has not been entered yet.
+            Ok(child) if dirs.peek().is_some() && status::lacks(options, &child, &dir) => {}
             Ok(child) => return Ok(child),
         }
     }

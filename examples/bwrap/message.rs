@@ -3,6 +3,7 @@
 use crate::tool::{Failure, with_cause};
 use ringfence::{Error, Step};
 use std::ffi::OsString;
+use std::path::Path;
 
 /// A failed step in bubblewrap's words, with the library's own where those say no more.
 pub(crate) fn of(error: &Error, program: &[OsString]) -> Failure {
@@ -12,7 +13,7 @@ pub(crate) fn of(error: &Error, program: &[OsString]) -> Failure {
         (Some(Step::Exec), [program, ..]) => format!("execvp {}", program.display()),
         _ => words(error, object).unwrap_or_else(|| text.clone()),
     };
-    let cause = error.raw_os_error().map(std::io::Error::from_raw_os_error);
+    let cause = errno(error, object).map(std::io::Error::from_raw_os_error);
     let mut message = match cause {
         Some(cause) => with_cause(what, &cause),
         None => what,
@@ -21,6 +22,17 @@ pub(crate) fn of(error: &Error, program: &[OsString]) -> Failure {
         message.push_str(&format!("\nbwrap: {hint}"));
     }
     Failure::new(message)
+}
+
+/// A file on a directory is what the library says of both to be no directory.
+fn errno(error: &Error, object: &str) -> Option<i32> {
+    let errno = error.raw_os_error()?;
+    let source = object.split(" at ").next().unwrap_or(object);
+    let on_directory = error.step() == Some(Step::Bind) && errno == libc::ENOTDIR;
+    Some(match on_directory && !Path::new(source).is_dir() {
+        true => libc::EISDIR,
+        false => errno,
+    })
 }
 
 fn words(error: &Error, object: &str) -> Option<String> {
@@ -45,7 +57,12 @@ fn words(error: &Error, object: &str) -> Option<String> {
             Some("mkdirat"),
         ) => Some(format!("Can't mkdir {at}")),
         (Step::Dir, _) => Some(format!("Can't mkdir {at}")),
-        (Step::Bind, Some("mknodat" | "openat")) => Some(format!("Can't create file at {at}")),
+        (Step::Bind, Some("openat2")) if Path::new(source).is_dir() => {
+            Some(format!("Can't mkdir {at}"))
+        }
+        (Step::Bind, Some("mknodat" | "openat" | "openat2")) => {
+            Some(format!("Can't create file at {at}"))
+        }
         (Step::Bind, _) => Some(format!("Can't bind mount /oldroot{source} on /newroot{at}")),
         (Step::Tmpfs, _) => Some(format!("Can't mount tmpfs on /newroot{at}")),
         (Step::Proc, _) => Some(format!("Can't mount proc on /newroot{at}")),

@@ -17,6 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// As many arguments as bubblewrap takes.
 const MAX_ARGUMENTS: usize = 9000;
 
+/// The longest host name that the kernel takes.
+const HOST_NAME_MAX: usize = 64;
+
 pub(crate) enum Task {
     Run(Box<Options>),
     Help,
@@ -198,7 +201,14 @@ impl Reading {
         match name {
             "--argv0" => options.argv0 = Some(one(name, parser)?),
             "--chdir" => options.chdir = Some(one(name, parser)?.into()),
-            "--hostname" => options.hostname = Some(one(name, parser)?),
+            "--hostname" => {
+                let name = one(name, parser)?;
+                if name.len() > HOST_NAME_MAX {
+                    let name = name.display();
+                    return fail(format!("Can't set hostname to {name}: Invalid argument"));
+                }
+                options.hostname = Some(name);
+            }
             "--lock-file" => options.lock_files.push(inside(one(name, parser)?)),
             "--uid" => options.uid = Some(parsed(&one(name, parser)?, "uid")?),
             "--gid" => options.gid = Some(parsed(&one(name, parser)?, "gid")?),

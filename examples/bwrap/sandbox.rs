@@ -72,34 +72,36 @@ fn sandbox(options: &Options) -> Result<(Sandbox, Vec<NamedTempFile>)> {
     for filter in &options.filters {
         sandbox = sandbox.seccomp(filter.clone());
     }
-    setup::file_system(sandbox, &options.setup, new)
+    setup::file_system(sandbox, options)
 }
 
-/// Root keeps what it has unless told otherwise, other users get what is added.
+/// Root keeps what it has unless told otherwise, and gets no more in a user namespace; other users get what is added.
 fn capabilities(options: &Options) -> Option<CapabilitySets> {
     let is_root = getuid().is_root();
-    if is_root && options.capabilities.is_empty() {
-        return None;
-    }
+    let in_userns = options.new.contains(Namespaces::USER) || options.userns.is_some();
     let own = rustix::thread::capabilities(None).map(|sets| sets.permitted.bits());
     let start = match own {
         Ok(bits) if is_root => Capabilities::from_bits_retain(bits),
         _ => Capabilities::empty(),
     };
-    let wanted =
-        options.capabilities.iter().fold(
-            start,
-            |all, (added, set)| {
-                if *added { all | *set } else { all - *set }
-            },
-        );
+    if is_root && options.capabilities.is_empty() {
+        let gains = in_userns && start != Capabilities::of_kernel();
+        return gains.then(|| CapabilitySets::new().bounding(start));
+    }
+    let wanted = options
+        .capabilities
+        .iter()
+        .fold(start, |all, (added, set)| match added {
+            true => all | *set,
+            false => all - *set,
+        });
     let sets = CapabilitySets::new()
         .permitted(wanted)
         .effective(wanted)
-        .inheritable(wanted)
-        .ambient(wanted);
+        .ambient(wanted)
+        .inheritable(wanted);
     // What root could get by executing a file, it does not get without new privilege.
-    let bounds = !is_root || options.new.contains(Namespaces::USER);
+    let bounds = !is_root || in_userns;
     Some(if bounds { sets.bounding(wanted) } else { sets })
 }
 
@@ -143,6 +145,10 @@ impl Options {
         let uid = self.uid.unwrap_or_else(|| getuid().as_raw());
         let gid = self.gid.unwrap_or_else(|| getgid().as_raw());
         (uid, gid)
+    }
+
+    pub(crate) fn has_own_pids(&self) -> bool {
+        self.new.contains(Namespaces::PID) || self.pidns.is_some()
     }
 
     /// The program is held until somebody knows of it.

@@ -1,5 +1,6 @@
 //! What is put into the sandbox, in the order of the command line.
 
+use crate::options::Options;
 use crate::tool::{Result, fail, with_cause};
 use ringfence::lockdown::Hardening;
 use ringfence::{Bind, Namespaces, Overlay, Rootfs, Sandbox, Tmpfs};
@@ -69,15 +70,14 @@ pub(crate) enum Setup {
 }
 
 /// Parts of `/proc` that bubblewrap makes read-only.
-const READ_ONLY: [&str; 4] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"];
+const READ_ONLY: [&str; 4] = ["sys", "sysrq-trigger", "irq", "bus"];
 
 /// The file system, and the files that it shows, which are needed until it is made.
 pub(crate) fn file_system(
     sandbox: Sandbox,
-    setup: &[Setup],
-    new: Namespaces,
+    options: &Options,
 ) -> Result<(Sandbox, Vec<NamedTempFile>)> {
-    let setup = with_sources(setup)?;
+    let setup = with_sources(&options.setup)?;
     // What is put below something that the whole root is then covered by is not seen.
     let root = setup
         .iter()
@@ -93,15 +93,18 @@ pub(crate) fn file_system(
     } else {
         rootfs
     };
-    let mut hardening = Hardening::new();
-    for path in READ_ONLY {
-        hardening = hardening.read_only(path);
-    }
+    let hardening = READ_ONLY
+        .iter()
+        .map(|name| Path::new("/proc").join(name))
+        .fold(Hardening::new(), Hardening::read_only);
     let mut sandbox = sandbox.rootfs(rootfs).harden(hardening);
     let mut files = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.makes_root_read_only()) {
-        entry.check(new)?;
-        sandbox = entry.put_into(sandbox, &mut files)?;
+        entry.check(options.new)?;
+        sandbox = match entry {
+            Setup::Proc(at) if !options.has_own_pids() => callers_proc(sandbox, at),
+            entry => entry.put_into(sandbox, &mut files)?,
+        };
     }
     Ok((sandbox, files))
 }
@@ -164,18 +167,17 @@ impl Setup {
 
     /// What the kernel does not permit, and the library does not even try.
     fn check(&self, new: Namespaces) -> Result<()> {
-        let (kind, at, needs) = match self {
-            Self::Proc(at) => ("proc", at, Namespaces::PID),
-            Self::Mqueue(at) => ("mqueue", at, Namespaces::IPC),
-            _ => return Ok(()),
-        };
-        if new.contains(Namespaces::USER) && !new.contains(needs) {
-            let at = at.display();
-            return fail(format!(
-                "Can't mount {kind} on /newroot{at}: Operation not permitted"
-            ));
+        match self {
+            Self::Mqueue(at)
+                if new.contains(Namespaces::USER) && !new.contains(Namespaces::IPC) =>
+            {
+                let at = at.display();
+                fail(format!(
+                    "Can't mount mqueue on /newroot{at}: Operation not permitted"
+                ))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn put_into(&self, sandbox: Sandbox, files: &mut Vec<NamedTempFile>) -> Result<Sandbox> {
@@ -250,6 +252,15 @@ fn overlay(
         None if throwaway => overlay.throwaway(),
         None => overlay,
     })
+}
+
+/// The caller's, which shows the same processes.
+fn callers_proc(sandbox: Sandbox, at: &Path) -> Sandbox {
+    let there = READ_ONLY
+        .iter()
+        .filter(|name| Path::new("/proc").join(name).exists());
+    let sandbox = sandbox.bind_with("/proc", at, Bind::new());
+    there.fold(sandbox, |sandbox, name| sandbox.read_only(at.join(name)))
 }
 
 /// With two things more than the library's: a link to the kernel's memory, and the terminal of standard output.

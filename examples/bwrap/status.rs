@@ -6,6 +6,7 @@ use ringfence::{Child, Kind, Namespaces};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, ResolveFlags, fcntl_lock, openat, openat2};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// The kinds that bubblewrap tells of, in its order.
 const KINDS: [Kind; 6] = [
@@ -83,30 +84,38 @@ pub(crate) fn wait_to_start(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Whether a program that is held has no such directory to start in.
+pub(crate) fn lacks(options: &Options, child: &Child, dir: &Path) -> bool {
+    let directory = OFlags::PATH | OFlags::DIRECTORY;
+    options.is_gated() && open(child, dir, directory).is_err_and(|errno| errno == Errno::NOENT)
+}
+
+/// Opens what the sandbox has at this path.
+fn open(child: &Child, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let root = format!("/proc/{}/root", child.id());
+    let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, root, top, Mode::empty())?;
+    let flags = flags | OFlags::CLOEXEC;
+    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+}
+
 /// Locks files of the sandbox for as long as the result lives.
 pub(crate) fn lock(options: &Options, child: &Child) -> Result<Vec<OwnedFd>> {
     let mut locks = Vec::with_capacity(options.lock_files.len());
     for path in &options.lock_files {
         let shown = path.display();
-        let root = format!("/proc/{}/root", child.id());
-        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let read = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat(CWD, root, directory, Mode::empty())
-            .and_then(|root| openat2(root, path, read, Mode::empty(), ResolveFlags::IN_ROOT));
-        let file = match file {
+        let failed = |what: &str, errno: Errno| {
+            fail(with_cause(
+                format!("Unable to {what} file {shown}"),
+                &errno.into(),
+            ))
+        };
+        let file = match open(child, path, OFlags::RDONLY) {
             Ok(file) => file,
-            Err(errno) => {
-                return fail(with_cause(
-                    format!("Unable to open lock file {shown}"),
-                    &errno.into(),
-                ));
-            }
+            Err(errno) => return failed("open lock", errno),
         };
         if let Err(errno) = fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {
-            return fail(with_cause(
-                format!("Unable to lock file {shown}"),
-                &errno.into(),
-            ));
+            return failed("lock", errno);
         }
         locks.push(file);
     }

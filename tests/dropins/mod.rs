@@ -1,3 +1,4 @@
+mod bwrap;
 mod probe;
 mod row;
 mod tools;

@@ -1,18 +1,21 @@
 //! One command line, run by the drop-in and by the original.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 
 use super::probe::{self, Facts};
 use super::tools::Pair;
 use crate::common::probe::namespace as probe_namespace;
+use crate::common::sys;
 
 /// What is to be run, and what must come of it, with both tools.
 #[derive(Debug)]
@@ -29,6 +32,12 @@ pub(super) struct Row {
     env: Vec<(&'static str, &'static str)>,
     /// A file that keeps a namespace of this kind.
     file: Option<(&'static str, PathBuf)>,
+    /// Descriptors that the tool gets, with what is in them.
+    descriptors: Vec<(i32, &'static [u8])>,
+    /// What does not matter is taken out of the facts.
+    view: Option<fn(&mut Facts)>,
+    /// The tools begin with the same line when they fail.
+    says_the_same: bool,
 }
 
 #[derive(Debug)]
@@ -70,6 +79,9 @@ pub(super) fn row(options: impl AsRef<str>) -> Row {
         differs: None,
         env: Vec::new(),
         file: None,
+        descriptors: Vec::new(),
+        view: None,
+        says_the_same: false,
     }
 }
 
@@ -136,7 +148,28 @@ impl Row {
         self.fact("file", "new")
     }
 
+    /// The tool gets a descriptor of this number. What is in it at the end is a fact, with N for every number.
+    pub(super) fn descriptor(mut self, number: i32, content: &'static [u8]) -> Self {
+        self.descriptors.push((number, content));
+        self
+    }
+
+    pub(super) fn view(mut self, view: fn(&mut Facts)) -> Self {
+        self.view = Some(view);
+        self
+    }
+
+    pub(super) fn says_the_same(mut self) -> Self {
+        self.says_the_same = true;
+        self
+    }
+
     fn run(&self, tool: &Path) -> Seen {
+        let files: Vec<_> = self
+            .descriptors
+            .iter()
+            .map(|(number, content)| (*number, handed_on(*number, content)))
+            .collect();
         let mut command = Command::new(tool);
         command
             .args(&self.options)
@@ -166,10 +199,17 @@ impl Row {
         if let Some((kind, file)) = &self.file {
             facts.insert("file".to_owned(), kept(kind, file).to_owned());
         }
+        for (number, file) in files {
+            facts.insert(format!("fd {number}"), without_numbers(&content(file)));
+        }
+        if let Some(view) = self.view {
+            view(&mut facts);
+        }
         Seen {
             status: output.status.into(),
             facts,
-            message: String::from_utf8_lossy(&output.stderr).into_owned(),
+            message: String::from_utf8_lossy(&output.stderr)
+                .replace(&tool.display().to_string(), "TOOL"),
         }
     }
 
@@ -203,6 +243,11 @@ impl Row {
                 ours.status
             )];
         }
+        let first = |seen: &Seen| seen.message.lines().next().map(str::to_owned);
+        if self.says_the_same && first(ours) != first(original) {
+            let (ours, original) = (first(ours), first(original));
+            return vec![format!("says {ours:?}, the original {original:?}")];
+        }
         let names: BTreeSet<_> = ours.facts.keys().chain(original.facts.keys()).collect();
         names
             .into_iter()
@@ -220,6 +265,35 @@ impl Row {
             })
             .collect()
     }
+}
+
+/// A file in memory that the tool has under this number.
+fn handed_on(number: i32, content: &[u8]) -> File {
+    let fd = memfd_create("content", MemfdFlags::CLOEXEC).unwrap();
+    sys::dup_over(&fd, number).unwrap();
+    let mut file = File::from(fd);
+    file.write_all(content).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+fn content(mut file: File) -> String {
+    let mut text = String::new();
+    file.rewind().unwrap();
+    let _ = file.read_to_string(&mut text);
+    text
+}
+
+fn without_numbers(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        match character.is_ascii_digit() {
+            true if shown.ends_with('N') => {}
+            true => shown.push('N'),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Whose namespace a file keeps, which is taken away.
@@ -240,9 +314,15 @@ struct Seen {
     message: String,
 }
 
+/// What the original leaves running, such as process 1 of a namespace, is not ours to answer for.
+fn wait_for_adopted() {
+    while wait(WaitOptions::empty()).is_ok() {}
+}
+
 /// Runs all rows; fails with everything that is not as it should be.
 pub(super) fn compare(pair: &Pair, rows: Vec<Row>) {
     probe::hand_on_references();
+    set_child_subreaper(Some(getpid())).unwrap();
     let (mut wrong, mut compared) = (Vec::new(), 0);
     let count = rows.len();
     for row in rows {
@@ -258,6 +338,7 @@ pub(super) fn compare(pair: &Pair, rows: Vec<Row>) {
             (Some(original), None) => {
                 compared += 1;
                 errors.extend(row.compare(&seen, &row.run(&original.path)));
+                wait_for_adopted();
                 None
             }
         };
