@@ -13,7 +13,8 @@
 //! - What is put into the sandbox before something is mounted on `/` itself is left out, as it would be hidden.
 //! - `--remount-ro` also concerns what is mounted below, and what is no mount point becomes one.
 //! - Missing directories on the way to a path have mode 0755. `--file` replaces no file that is there. A `..` in a path inside is an error.
-//! - `--lock-file`, `--sync-fd`: the lock and the descriptor are held outside of the sandbox. Standard streams stay open.
+//! - `--lock-file`, `--sync-fd`: the lock and the descriptor are held outside of the sandbox. No descriptor that an option
+//!   names is handed on to the program, but for the standard streams, which stay open.
 //! - Parts of `/proc` are read-only for any user, not only for one who might write to them.
 //! - With `--dev` the program of a user other than 0 is in the first user namespace, not in one below it.
 

@@ -5,11 +5,14 @@ use crate::setup;
 use crate::tool::{self, Result, fail, with_cause};
 use ringfence::lockdown::{Capabilities, CapabilitySets};
 use ringfence::{Command, IdMap, Namespaces, Sandbox};
+use rustix::io::Errno;
 use rustix::process::{Signal, getgid, getppid, getuid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
 use std::path::Path;
 use tempfile::NamedTempFile;
+
+const NO_DESCENDANT: &str = "Joining the specified user namespace failed, it might not be a descendant of the current user namespace.";
 
 pub(crate) fn die_with_parent() -> Result<()> {
     let parent = getppid();
@@ -131,10 +134,11 @@ pub(crate) fn join(options: &Options) -> Result<()> {
         ),
     ];
     for (fd, kind, failed) in joined {
-        if let Some(fd) = fd
-            && let Err(errno) = move_into_link_name_space(fd.as_fd(), Some(kind))
-        {
-            return fail(with_cause(failed, &errno.into()));
+        let Some(fd) = fd else { continue };
+        match move_into_link_name_space(fd.as_fd(), Some(kind)) {
+            Ok(()) => {}
+            Err(Errno::INVAL) if kind == LinkNameSpaceType::User => return fail(NO_DESCENDANT),
+            Err(errno) => return fail(with_cause(failed, &errno.into())),
         }
     }
     Ok(())

@@ -364,6 +364,12 @@ fn endings() -> Vec<Row> {
         all("--as-pid-1").fails(1, "Specifying --as-pid-1 requires --unshare-pid"),
         all("--as-pid-1 --unshare-pid --lock-file /x")
             .fails(1, "Specifying --as-pid-1 and --lock-file is not permitted"),
+        all("--userns 26").fails(
+            1,
+            "Joining the specified user namespace failed, it might not be a descendant of the current user namespace.",
+        ),
+        all("--userns 26 --unshare-user").fails(1, "--userns not compatible --unshare-user"),
+        all("--pidns 26").fails(1, "Setting pidns failed: Invalid argument"),
         all("--disable-userns").fails(1, "--disable-userns requires --unshare-user"),
         all("--exec-label x").fails(1, "labeling not supported on this system"),
         all("--level-prefix --foo")
@@ -393,6 +399,8 @@ fn as_root() {
         rows.extend([
             all("--uid 5").fails(1, "Specifying --uid requires --unshare-user or --userns"),
             all("--gid 5").fails(1, "Specifying --gid requires --unshare-user or --userns"),
+            all("--pidns 24").program(["readlink", "/proc/self/ns/pid"]),
+            all("--pidns 24 --unshare-pid --proc /proc").program(["sh", "-c", "echo $$"]),
             all("").new_namespaces(&["mnt"]),
             all("--unshare-net").new_namespaces(&["mnt", "net"]),
             all("--unshare-user").new_namespaces(&["mnt", "user"]),

@@ -1,4 +1,5 @@
 mod bwrap;
+mod bwrap_life;
 mod probe;
 mod row;
 mod tools;
