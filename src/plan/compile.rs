@@ -212,7 +212,9 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         } else {
-            self.ops.extend(root::change_root(self.sandbox)?);
+            let root = root::change_root(self.sandbox)?;
+            self.ops
+                .extend(root.into_iter().flat_map(|root| [root.open, root.enter]));
         }
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, &free)?;
