@@ -7,7 +7,7 @@ use super::calls::{self, Errno, LargeStack, Text};
 use super::enter;
 use super::init;
 use super::job::Job;
-use super::message::{FAILED, Instruction, Report, WORK_HEADER, WORK_SIZE, call, low, what};
+use super::message::{Instruction, WORK_HEADER, WORK_SIZE, call, low, what};
 use core::mem::MaybeUninit;
 
 const EINVAL: Errno = 22;
@@ -91,15 +91,7 @@ fn go_on(job: &Job, work: Work, first: usize) -> ! {
 }
 
 fn fail(job: &Job, call: u32, errno: Errno, note: u32) -> ! {
-    let report = Report {
-        kind: FAILED,
-        value: errno,
-        call,
-        note,
-    };
-    // Whether it arrives or not, there is nothing else to do.
-    let _ = calls::send(job.control, &report);
-    calls::exit(127)
+    init::give_up(job.control, call, errno, note)
 }
 
 /// What a sibling needs to go on.
