@@ -11,8 +11,8 @@ impl Child {
     /// then [kills everything](Self::kill_all). Returns the program's status; nothing of the
     /// sandbox is left then.
     ///
-    /// Without a new pid namespace and without a cgroup only the program itself is killed, and what
-    /// it has started may go on.
+    /// Without a new pid namespace, without a cgroup and without [`init`](crate::Sandbox::init) only the program
+    /// itself is killed, and what it has started may go on.
     ///
     /// # Errors
     /// As [`signal`](Self::signal) and [`wait`](Self::wait).
@@ -30,11 +30,12 @@ impl Child {
     /// Kills the program and everything that it has started (`SIGKILL`).
     ///
     /// With a [new pid namespace](crate::Sandbox::pid) the kernel does that, and nothing escapes. Without
-    /// one it is weaker: everything in the [cgroup](crate::Sandbox::into_cgroup) and below it is frozen and
-    /// killed, also what others have put there, but not what has left it.
+    /// one it is weaker. Everything in the [cgroup](crate::Sandbox::into_cgroup) and below it is frozen and
+    /// killed, also what others have put there, but not what has left it. Without a cgroup either,
+    /// [`init`](crate::Sandbox::init) as a subreaper kills what descends from the program.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] with neither; or when the cgroup cannot be read, or something in it may
+    /// [`ErrorKind::Unsupported`] with none of them; or when the cgroup cannot be read, or something in it may
     /// not be killed; [`ErrorKind::TimedOut`] when something in it has not ended ten seconds later.
     ///
     /// # Kernel
@@ -47,19 +48,21 @@ impl Child {
         }
         match &plan.cgroup {
             Some(cgroup) => crate::cgroup::kill(cgroup),
+            None if plan.is_subreaped() => self.kill(),
             None => Err(Error::other(
                 ErrorKind::Unsupported,
                 Step::Wait,
                 "without a pid namespace or a cgroup, what the program has started is not known",
             )
             .with_hint(Some(
-                "ask for Sandbox::pid, or for a cgroup by Sandbox::into_cgroup".into(),
+                "ask for Sandbox::pid, for a cgroup by Sandbox::into_cgroup, or for Sandbox::init"
+                    .into(),
             ))),
         }
     }
 
     fn reaches_all(&self) -> bool {
         let plan = self.plan();
-        plan.namespaces.contains(Namespaces::PID) || plan.cgroup.is_some()
+        plan.ends_together() || plan.cgroup.is_some()
     }
 }

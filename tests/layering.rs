@@ -97,6 +97,18 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        module: "signals",
+        may_name: &["error", "sys"],
+    },
+    Rule {
+        module: "foreground",
+        may_name: &["error", "process", "signals", "sys"],
+    },
+    Rule {
+        module: "relay",
+        may_name: &["error", "process", "signals", "terminal"],
+    },
+    Rule {
         module: "mount",
         may_name: &["error", "ns", "sandbox", "sys"],
     },

@@ -91,7 +91,6 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
-        ("init", sandbox.init.is_some(), Kind::Pid),
         (
             "disable_userns",
             sandbox.lockdown.disable_userns,
@@ -144,6 +143,10 @@ impl Compiler<'_> {
             true => Namespaces::empty(),
             false => self.sandbox.namespaces,
         };
+        if self.is_subreaped() && (joins || self.sandbox.pid_for_children) {
+            let what = "needs a new pid namespace, asked for by pid(), where such namespaces are joined or one is made for children";
+            return Err(Error::invalid("init", what));
+        }
         let method = self.method()?;
         self.check_owner()?;
         let program = Program::compile(self.command)?;
@@ -165,9 +168,9 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(4 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
+            .take(5 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
             .collect();
-        let (free, further) = free.split_at(4.min(free.len()));
+        let (free, further) = free.split_at(5.min(free.len()));
         if let Some(work) = &mut self.join.by_stage {
             work.place(further);
         }
@@ -229,6 +232,10 @@ impl Compiler<'_> {
                     flags: u64::from(Namespaces::PID.bits()),
                 },
             );
+        }
+        if self.is_subreaped() {
+            check_procfs()?;
+            self.push(Step::Init, "the list of its children", Action::OpenChildren);
         }
         if !joins {
             self.names()?;
@@ -320,13 +327,14 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let &[control, number, _, given] = free else {
+        let &[control, number, _, given, children] = free else {
             return Ok(None);
         };
         let terminal = controlling.unwrap_or(given);
         let settings = [
             (work.is_some(), setting::JOIN),
             (init.is_some(), setting::REAPER),
+            (self.is_subreaped(), setting::SUBREAPER),
             (gate, setting::GATE),
             (
                 init.is_some_and(|init| init.wait_for_all),
@@ -362,9 +370,15 @@ impl Compiler<'_> {
         let numbers = Numbers {
             control,
             terminal,
+            children,
             work: work.map_or(-1, join::Work::number),
         };
         Ok(Some(Stage::new(form, settings, numbers, program)))
+    }
+
+    /// Whether what stands for process 1 has no pid namespace.
+    fn is_subreaped(&self) -> bool {
+        self.sandbox.init.is_some() && !self.sandbox.namespaces.contains(Namespaces::PID)
     }
 
     /// Whether the program gets the caller's terminal: on request, and with a group of its own that reads
@@ -650,7 +664,7 @@ impl Compiler<'_> {
             .entries
             .iter()
             .rfind(|entry| matches!(entry.what, What::Dev));
-        let (Some(dev), true, [.., socket]) = (dev, streams.contains(&true), free) else {
+        let (Some(dev), true, [_, _, socket, ..]) = (dev, streams.contains(&true), free) else {
             return Ok(None);
         };
         let path = dev.at.join("pts/ptmx");
@@ -696,6 +710,16 @@ impl Compiler<'_> {
                 Action::Terminal(terminal),
             );
         }
+        if let Some(stage) = stage
+            && stage.is_subreaper()
+        {
+            let number = stage.numbers.children;
+            self.push(
+                Step::Init,
+                "the list of its children",
+                Action::PlaceChildren { number },
+            );
+        }
         if let Some(stream) = controlling
             && self.sandbox.init.is_none()
             && self.join.by_stage.is_none()
@@ -719,6 +743,7 @@ impl Compiler<'_> {
             Method::Clone => SigSet::MAX,
         };
         let reset = match self.command.inherit_ignored {
+            _ if self.command.never_runs => handled,
             true => (handled & !signal::ignored()) | 1 << (libc::SIGPIPE - 1),
             false => handled | signal::ignored() | signal::USUALLY_IGNORED,
         };
@@ -751,6 +776,24 @@ impl Compiler<'_> {
         self.push(Step::Exec, object, Action::Exec);
         Ok(())
     }
+}
+
+/// A subreaper finds its children in the caller's `/proc`, by the numbers that they have there.
+fn check_procfs() -> Result<()> {
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new()).ok();
+    let shown = shown.and_then(|shown| shown.to_str().ok()?.parse().ok());
+    if shown == Some(std::process::id()) {
+        return Ok(());
+    }
+    Err(Error::other(
+        ErrorKind::Unsupported,
+        Step::Init,
+        "init: without a pid namespace it needs the caller's pids in /proc",
+    )
+    .with_hint(Some(
+        "mount a proc file system of the caller's pid namespace on /proc, or ask for Sandbox::pid"
+            .into(),
+    )))
 }
 
 pub(super) fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {

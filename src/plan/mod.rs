@@ -108,6 +108,16 @@ impl Compiled {
         })
     }
 
+    /// Whether all that the program starts ends with process 1, or with what stands for it.
+    pub(crate) fn ends_together(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID) || self.is_subreaped()
+    }
+
+    /// Whether the second stage kills what the program has started, as no pid namespace does.
+    pub(crate) fn is_subreaped(&self) -> bool {
+        self.stage.as_ref().is_some_and(Stage::is_subreaper)
+    }
+
     /// Whether system calls of the program are filtered.
     pub(crate) fn filters(&self) -> bool {
         self.ops

@@ -167,6 +167,12 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Hold on to the list of the process's own children, in the caller's `/proc`.
+    OpenChildren,
+    /// Hand it to the second stage, under this number.
+    PlaceChildren {
+        number: RawFd,
+    },
     /// Bind the program. After [`SecondStage`](Self::SecondStage) it is the program's own process, made by
     /// that, which does it.
     Lockdown {
@@ -346,6 +352,8 @@ impl Action {
             Self::Foreground => "setpgid, getpid, ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::OpenChildren => "openat, fstatfs, fcntl",
+            Self::PlaceChildren { .. } => "fcntl, dup3",
             Self::Lockdown { calls, .. } => calls,
             Self::AssertNoUserns => "unshare",
             Self::SecondStage => "execveat",

@@ -61,6 +61,8 @@ pub struct Command {
     pub(crate) inherit_ignored: bool,
     pub(crate) setup_timeout: Option<Duration>,
     pub(crate) gate: bool,
+    /// The program is never released: nothing need be prepared for it alone.
+    pub(crate) never_runs: bool,
     pub(crate) window_size: WindowSize,
 }
 
@@ -96,6 +98,7 @@ impl Command {
             inherit_ignored: false,
             setup_timeout: None,
             gate: false,
+            never_runs: false,
             window_size: WindowSize::default(),
         }
     }
@@ -287,7 +290,8 @@ impl Command {
         self
     }
 
-    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set.
+    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set;
+    /// [`WindowSize::of`] is that of the caller's.
     pub fn window_size(mut self, size: WindowSize) -> Self {
         self.window_size = size;
         self

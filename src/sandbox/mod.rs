@@ -359,7 +359,8 @@ impl Sandbox {
         self
     }
 
-    /// Starts the program in the cgroup (v2) whose directory this is. With [`cgroup`](Self::cgroup)
+    /// Starts the program in the cgroup (v2) whose directory this is, or in a
+    /// [`Cgroup`](crate::cgroup::Cgroup). With [`cgroup`](Self::cgroup)
     /// it is the root of what the program sees.
     ///
     /// A frozen cgroup is refused, since the program could not be started in it. On Linux 5.7 and
@@ -388,10 +389,18 @@ impl Sandbox {
     /// a copy of the caller's page tables, and keeps a copy of the caller's memory, which nobody can
     /// look into.
     ///
+    /// Without a [new pid namespace](Self::pid) that process is a subreaper. It does the same, but on its own, and that is
+    /// weaker: it kills one generation after the other, and each leaves its children to it. So a
+    /// program that forks faster than it is killed may keep it busy, one with other privileges is left alone, and
+    /// the program can kill it, as it could the caller: then the program itself dies as well,
+    /// but what that has started goes on. The caller's `/proc` has to show the caller's pids.
+    ///
     /// # Kernel
     /// [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html),
-    /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), execveat(2).
+    /// [PR_SET_CHILD_SUBREAPER(2const)](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html)
+    /// and `CONFIG_PROC_CHILDREN` without one, [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), execveat(2).
     #[doc(alias = "reaper")]
+    #[doc(alias = "PR_SET_CHILD_SUBREAPER")]
     pub fn init(self) -> Self {
         self.init_with(Init::new())
     }

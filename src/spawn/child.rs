@@ -23,7 +23,7 @@ use core::ffi::CStr;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Everything about one spawn that the child needs and the plan does not know.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub(super) struct State {
     proc_self: Option<OwnedFd>,
     /// `/proc/self/stat`, kept where the new root may not show it.
     stat: Option<OwnedFd>,
+    /// The list of the process's children, for the same reason, under a number that no placement takes.
+    children: Option<RawFd>,
 }
 
 /// The first function of the child.
@@ -177,6 +179,11 @@ fn perform(
         Action::Foreground => to_foreground(context.terminal),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::OpenChildren => state.open_children(context.placements),
+        Action::PlaceChildren { number } => match state.children {
+            Some(children) => place(children, *number),
+            None => Err(Fail::new(Call::Dup, Errno::BADF)),
+        },
         Action::Lockdown { list, .. } => list.apply().map_err(|(number, errno)| {
             Fail::new(Call::numbered(number).unwrap_or(Call::Prctl), errno)
         }),
@@ -200,6 +207,18 @@ impl State {
             .named(Call::Openat)?;
             self.stat = Some(stat);
         }
+        Ok(())
+    }
+
+    fn open_children(&mut self, placements: &[Placement]) -> Result<(), Fail> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = c"/proc/thread-self/children";
+        let children = rustix::fs::openat(CWD, path, flags, Mode::empty()).named(Call::Openat)?;
+        let stat = rustix::fs::fstatfs(&children).named(Call::Fstatfs)?;
+        if stat.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Fail::new(Call::Fstatfs, Errno::NODEV).noted(Note::NotProcfs));
+        }
+        self.children = Some(copy_away(placements, children.as_raw_fd())?);
         Ok(())
     }
 
@@ -411,13 +430,17 @@ fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
     }
     for placement in placements {
         let source = placement.copy.load(Ordering::Relaxed);
-        if source == placement.target {
-            fd::clear_cloexec(source).named(Call::Fcntl)?;
-        } else {
-            fd::dup_to(source, placement.target).named(Call::Dup)?;
-        }
+        place(source, placement.target)?;
     }
     Ok(())
+}
+
+fn place(source: RawFd, target: RawFd) -> Result<(), Fail> {
+    if source == target {
+        fd::clear_cloexec(source).named(Call::Fcntl)
+    } else {
+        fd::dup_to(source, target).named(Call::Dup)
+    }
 }
 
 /// A copy under a number that is no target. Not just above all targets, which may reach up to the limit.
@@ -485,7 +508,7 @@ fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
             Err(Fail::new(Call::Execveat, errno))
         }
         Form::Forked => sys_stage::run(
-            (stage.numbers.control, stage.numbers.terminal),
+            stage.numbers.inherited(),
             stage.settings,
             plan.program.candidates.len(),
             &stage.arguments,

@@ -335,6 +335,9 @@ fn make_on(
         .map(|placement| placement.target)
         .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
+    if plan.is_subreaped() {
+        kept.extend(plan.stage.iter().map(|stage| stage.numbers.children));
+    }
     kept.sort_unstable();
     let terminal = streams.as_ref().and_then(|streams| streams.given());
     let terminal = terminal.map(|fd| fd.as_raw_fd());

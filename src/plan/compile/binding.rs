@@ -42,7 +42,8 @@ impl Compiler<'_> {
                 true => List::default(),
                 false => ids(command.groups.as_deref(), command.gid, command.uid),
             };
-            let dies = command.die_with_parent;
+            // A subreaper sees to that itself.
+            let dies = command.die_with_parent.filter(|_| !self.is_subreaped());
             bound.process_1.push(lockdown::process_1(list, dies));
         }
         Ok(bound)
@@ -100,11 +101,15 @@ impl Compiler<'_> {
     pub(super) fn late_ids(&mut self, object: String, groups: Option<&[u32]>) {
         let list = ids(groups, self.command.gid, self.command.uid);
         self.later.push(lockdown::op(Step::Ids, object, list));
-        if let Some(signal) = self.command.die_with_parent
-            && self.sandbox.init.is_none()
+        let signal = match self.is_subreaped() {
+            true => Some(libc::SIGKILL),
+            false => self.command.die_with_parent,
+        };
+        if let Some(signal) = signal
+            && (self.is_subreaped() || self.sandbox.init.is_none())
         {
             let list = List::default().parent_death_signal(signal);
-            let object = "the signal when the calling process ends, also with other ids";
+            let object = "the signal when the parent process ends, also with other ids";
             self.later
                 .push(lockdown::op(Step::DieWithParent, object, list));
         }
