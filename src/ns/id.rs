@@ -45,12 +45,16 @@ impl NamespaceId {
 
     /// Of a descriptor that is known to be a namespace of this kind.
     pub(crate) fn of_fd(fd: BorrowedFd<'_>, kind: Kind) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(fd)?;
-        Ok(Self {
+        Ok(Self::of_stat(&rustix::fs::fstat(fd)?, kind))
+    }
+
+    /// Of what is known to be a namespace of this kind.
+    pub(super) fn of_stat(stat: &rustix::fs::Stat, kind: Kind) -> Self {
+        Self {
             kind,
             device: stat.st_dev,
             inode: stat.st_ino,
-        })
+        }
     }
 
     fn read(directory: &Path, kind: Kind) -> std::io::Result<Option<Self>> {

@@ -744,6 +744,7 @@ impl Compiler<'_> {
             Method::Clone => SigSet::MAX,
         };
         let reset = match self.command.inherit_ignored {
+            _ if self.command.never_runs => handled,
             true => (handled & !signal::ignored()) | 1 << (libc::SIGPIPE - 1),
             false => handled | signal::ignored() | signal::USUALLY_IGNORED,
         };

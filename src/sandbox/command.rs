@@ -61,6 +61,8 @@ pub struct Command {
     pub(crate) inherit_ignored: bool,
     pub(crate) setup_timeout: Option<Duration>,
     pub(crate) gate: bool,
+    /// The program is never released: nothing need be prepared for it alone.
+    pub(crate) never_runs: bool,
     pub(crate) window_size: WindowSize,
 }
 
@@ -96,6 +98,7 @@ impl Command {
             inherit_ignored: false,
             setup_timeout: None,
             gate: false,
+            never_runs: false,
             window_size: WindowSize::default(),
         }
     }

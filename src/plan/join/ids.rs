@@ -62,9 +62,8 @@ impl Work {
             }
         }
         let keeps = command.sandbox.join.keep_caps && into_user;
-        // What binds the program takes them, and then takes them away.
-        let binds = !lockdown::is_idle(&command.sandbox.lockdown);
-        if keeps || binds {
+        // To bind the program takes capabilities, which it then loses.
+        if keeps || !lockdown::is_idle(&command.sandbox.lockdown) {
             let shown = (
                 Step::Ids,
                 "capabilities stay when ids change".into(),

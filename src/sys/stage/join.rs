@@ -20,6 +20,10 @@ pub(super) fn run(job: &Job) -> ! {
         Err(errno) => fail(job, call::MMAP, errno, 0),
     };
     calls::close(job.work);
+    // Done before, but here everything rests on it.
+    if let Err(errno) = enter::hide() {
+        fail(job, call::PRCTL, errno, work.operation(0))
+    }
     for index in 0..work.count() {
         let fd = work.instruction(index).fd;
         if fd >= 0 {
@@ -205,7 +209,10 @@ fn take_on(
 }
 
 fn let_keep_caps() -> Result<(), (u32, Errno)> {
-    let mut left = enter::spread_caps().map_err(|errno| (call::CAPSET, errno))?;
+    let [_, low, _, _, high, _] = enter::capget().map_err(|errno| (call::CAPGET, errno))?;
+    // The permitted are effective and inheritable.
+    enter::capset(&[low, low, low, high, high, high]).map_err(|errno| (call::CAPSET, errno))?;
+    let mut left = u64::from(low) | u64::from(high) << 32;
     while left != 0 {
         enter::raise_ambient(left.trailing_zeros()).map_err(|errno| (call::PRCTL, errno))?;
         left &= left - 1;
