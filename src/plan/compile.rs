@@ -224,7 +224,7 @@ impl Compiler<'_> {
         flags |= u64::from(by_clone.bits());
 
         self.limit_userns();
-        if self.sandbox.pid_for_children {
+        if self.sandbox.pid_for_children && !self.join.kinds.contains(Namespaces::PID) {
             self.push(
                 Step::Clone,
                 "new namespaces: pid, for children",
