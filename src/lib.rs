@@ -10,6 +10,8 @@ mod error;
 mod foreground;
 mod lifetime;
 pub mod mount;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod ns;
 mod plan;
 mod process;

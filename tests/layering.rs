@@ -73,6 +73,14 @@ const RULES: &[Rule] = &[
         module: "mount",
         may_name: &["error", "ns", "sandbox", "sys"],
     },
+    Rule {
+        module: "net",
+        may_name: &["error", "ns", "process", "sandbox", "sys"],
+    },
+    Rule {
+        module: "net::wire",
+        may_name: &[],
+    },
 ];
 
 /// The modules that may hold `unsafe`, each with those below it.

@@ -15,6 +15,7 @@ use ringfence::{AnyNamespace, Kind, Result};
 use rustix::mount::{MountFlags, mount};
 
 use crate::common::leaks::Census;
+use crate::support::with_capabilities;
 
 /// The kernel's name of a namespace of a process, such as `net:[4026531840]`.
 fn link(pid: impl Display, kind: Kind) -> String {
@@ -41,21 +42,6 @@ fn kinds() -> impl Iterator<Item = Kind> {
     let exists = |kind: &Kind| Path::new(&format!("/proc/self/ns/{kind}")).exists();
     Kind::ALL.into_iter().filter(exists)
 }
-
-/// Runs the body with all capabilities over a mount namespace of its own: as root, and as a user
-/// in a user namespace.
-macro_rules! with_capabilities {
-    ($body:expr) => {
-        $crate::common::isolated_as_both(|| {
-            if !$crate::support::is_privileged() {
-                $crate::common::require!(userns);
-                $crate::support::enter_userns(0, rustix::thread::UnshareFlags::NEWNS);
-            }
-            $body
-        })
-    };
-}
-use with_capabilities;
 
 /// An empty file system at a path that exists.
 fn tmpfs(path: &str) {
