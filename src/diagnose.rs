@@ -1,7 +1,7 @@
 //! Hints: the usual causes of a failure, looked up on this machine after it happened.
 
 use crate::error::Step;
-use crate::ns::{Kind, Namespaces};
+use crate::ns::{AnyNamespace, Kind, Namespaces, forbidden};
 use crate::plan::Compiled;
 use crate::plan::op::Op;
 use crate::spawn::{Call, Fail, Note};
@@ -186,8 +186,43 @@ pub(crate) fn killed(plan: &Compiled, signal: i32) -> Option<String> {
 /// Why an operation of the child may have failed.
 pub(crate) fn child(plan: &Compiled, op: &Op, fail: &Fail, text: &str) -> Option<String> {
     noted(fail, text)
+        .or_else(|| joining(plan, op, fail))
         .or_else(|| by_step(plan, op, fail))
         .or_else(|| by_errno(fail))
+}
+
+/// Why the second stage may not have got into a namespace, or a process not have been born into one.
+fn joining(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
+    let work = plan.join.by_stage.as_ref()?;
+    if op.step == Step::Join {
+        return setns(work.namespace(&op.object)?, fail.errno);
+    }
+    let hint = match (op.step, fail.call, fail.errno) {
+        (Step::Clone, Call::Clone, Errno::NOMEM) => {
+            "process 1 of the pid namespace has ended: nobody can be born into it any more"
+        }
+        (Step::Clone, Call::Unshare, Errno::PERM) => {
+            "new namespaces need CAP_SYS_ADMIN in the user namespace that was joined, or in the caller's"
+        }
+        (Step::Ids, Call::Setgroups, Errno::PERM) => {
+            "the user namespace denies setgroups(2), as one does that was made without privilege; or the caller has no CAP_SETGID there"
+        }
+        (Step::Ids, _, Errno::INVAL) => {
+            "the id does not exist in the user namespace that was joined: see Command::uid, Command::gid and JoinCredentials"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn setns(namespace: &AnyNamespace, errno: Errno) -> Option<String> {
+    match (errno, namespace.kind()) {
+        (Errno::PERM, _) => Some(forbidden(namespace)),
+        (Errno::INVAL, Kind::Pid) => {
+            Some("only pid namespaces below the caller's own can be joined".into())
+        }
+        _ => None,
+    }
 }
 
 /// What the child found out itself.

@@ -199,6 +199,8 @@ steps! {
     Namespace => "namespace",
     /// Running something in a namespace.
     Enter => "enter",
+    /// Joining a namespace with the program.
+    Join => "join",
     /// Giving a namespace a path, or taking it away.
     Pin => "pin",
     /// Opening a netlink socket.
@@ -286,6 +288,21 @@ impl Error {
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
         self
+    }
+
+    /// The same error once more.
+    pub(crate) fn again(&self) -> Self {
+        let inner = &*self.0;
+        let again = |cause: &std::io::Error| match cause.raw_os_error() {
+            Some(errno) => std::io::Error::from_raw_os_error(errno),
+            None => std::io::Error::new(cause.kind(), cause.to_string()),
+        };
+        Self(Box::new(Inner {
+            what: inner.what.clone(),
+            hint: inner.hint.clone(),
+            cause: inner.cause.as_ref().map(again),
+            ..*inner
+        }))
     }
 
     pub(crate) fn with_hint(mut self, hint: Option<String>) -> Self {

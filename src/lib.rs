@@ -15,7 +15,9 @@ pub mod net;
 pub mod ns;
 mod plan;
 mod process;
+mod relay;
 mod sandbox;
+mod signals;
 mod spawn;
 mod sys;
 mod terminal;
@@ -27,7 +29,7 @@ pub use ns::{AnyNamespace, Kind, Namespace, NamespaceId, NamespaceIds, Namespace
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
-    Bind, Command, Engine, Extent, HidePid, IdMap, Init, MountLock, Overlay, Proc, Rootfs, Sandbox,
-    Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
+    Bind, Command, Engine, Extent, HidePid, IdMap, Init, JoinCredentials, JoinDir, JoinProcess,
+    MountLock, Overlay, Proc, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
 };
 pub use terminal::Pty;

@@ -44,7 +44,7 @@ impl Child {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] with neither; or when the cgroup cannot be read, or something in it may
-    /// not be killed, or has not ended ten seconds later.
+    /// not be killed; [`ErrorKind::TimedOut`] when something in it has not ended ten seconds later.
     ///
     /// # Kernel
     /// Not `cgroup.kill`: children born in the cgroup afterwards would be killed as well.
@@ -86,37 +86,63 @@ fn kill_cgroup(cgroup: &Cgroup) -> Result<()> {
     if frozen {
         write(directory.as_fd(), c"cgroup.freeze", b"0").map_err(failed)?;
     }
-    killed.map_err(failed)
+    killed.map_err(|errno| match errno {
+        Errno::TIMEDOUT => not_ended(cgroup),
+        errno => failed(errno),
+    })
 }
 
+fn not_ended(cgroup: &Cgroup) -> Error {
+    let what = format!(
+        "{} still has processes {LIMIT:?} after they were killed",
+        cgroup.path.display()
+    );
+    Error::other(ErrorKind::TimedOut, Step::Wait, what).with_hint(Some(
+        "one may be in a system call that cannot be interrupted, or in a pid namespace that the caller does not see"
+            .into(),
+    ))
+}
+
+/// Listed no longer is not yet ended: only `populated 0` tells that.
 fn kill_until_empty(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     // The root cgroup has no such file.
     let events = open(directory, c"cgroup.events", OFlags::RDONLY)?;
     let deadline = Instant::now() + LIMIT;
-    while kill_tree(directory)? > 0 {
+    loop {
+        kill_tree(directory)?;
+        // Reading also arms the poll for the next change.
+        if !is_populated(&events)? {
+            return Ok(());
+        }
         if Instant::now() >= deadline {
             return Err(Errno::TIMEDOUT);
         }
-        // Told when the last one has ended, and only then.
+        // Then once more: what could not be frozen may have forked.
         let moment = Timespec {
             tv_sec: 0,
-            tv_nsec: 1_000_000,
+            tv_nsec: 10_000_000,
         };
         match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&moment)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(())
 }
 
-/// Kills what is in a cgroup and below; returns how many processes that were.
-fn kill_tree(directory: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let mut killed = 0;
+/// Whether a process lives in the cgroup of these `cgroup.events`, or below it.
+fn is_populated(events: &OwnedFd) -> Result<bool, Errno> {
+    let mut text = [0_u8; 256];
+    let length = rustix::io::pread(events, &mut text[..], 0)?;
+    let text = text.get(..length).unwrap_or(&[]);
+    let mut lines = text.split(|&byte| byte == b'\n');
+    Ok(!lines.any(|line| line == b"populated 0"))
+}
+
+/// Kills what is in a cgroup and below.
+fn kill_tree(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     for pid in processes(directory)? {
         match kill_process(pid, Signal::KILL) {
-            Ok(()) => killed += 1,
-            Err(Errno::SRCH) => {}
+            Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => return Err(errno),
         }
     }
@@ -133,13 +159,13 @@ fn kill_tree(directory: BorrowedFd<'_>) -> Result<usize, Errno> {
             entry.file_name(),
             OFlags::PATH | OFlags::DIRECTORY,
         ) {
-            Ok(child) => killed += kill_tree(child.as_fd())?,
+            Ok(child) => kill_tree(child.as_fd())?,
             // Removed meanwhile.
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
-    Ok(killed)
+    Ok(())
 }
 
 fn processes(directory: BorrowedFd<'_>) -> Result<Vec<Pid>, Errno> {

@@ -6,11 +6,11 @@ use crate::plan::Compiled;
 use crate::spawn::{Control, Start};
 use crate::sys::process::{Target, wait};
 use crate::sys::stage::message;
-use crate::terminal::Pty;
+use crate::terminal::{Controlling, Pty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Pid, Signal, pidfd_send_signal};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -63,6 +63,7 @@ pub struct Child {
     usage: Option<ResourceUsage>,
     plan: Arc<Compiled>,
     control: Option<Control>,
+    pub(crate) controlling: Option<Controlling>,
     at_gate: bool,
 }
 
@@ -126,6 +127,34 @@ impl Child {
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
+            controlling: None,
+        }
+    }
+
+    /// The child, with the caller's terminal that its program may have.
+    pub(crate) fn with_terminal(mut self, controlling: Option<Controlling>) -> Self {
+        self.controlling = controlling;
+        if !self.at_gate {
+            self.note_group();
+        }
+        self
+    }
+
+    /// Tells the caller's terminal which process group is the program's.
+    fn note_group(&mut self) {
+        let leader = match self.control() {
+            None => Some(self.pid.cast_signed()),
+            // What process 1 has started first.
+            Some(_) if self.controlling.is_some() => {
+                let path = format!("/proc/{0}/task/{0}/children", self.pid);
+                let children = std::fs::read_to_string(path).unwrap_or_default();
+                let first = children.split_whitespace().next();
+                first.and_then(|pid| pid.parse().ok())
+            }
+            Some(_) => None,
+        };
+        if let Some(controlling) = &mut self.controlling {
+            controlling.started(leader.and_then(Pid::from_raw));
         }
     }
 
@@ -269,6 +298,7 @@ impl Child {
             Err(_) => Start::Lost,
         };
         if matches!(start, Start::Running) {
+            self.note_group();
             return Ok(());
         }
         let _ = crate::sys::process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
@@ -276,6 +306,7 @@ impl Child {
         if let Ok(Some(waited)) = &waited {
             self.status = Some(ExitStatus::from_raw(waited.status));
         }
+        self.take_terminal_back(true);
         let waited = waited.and_then(|waited| waited.ok_or(Errno::CHILD));
         Err(crate::spawn::start_error(&self.plan, &start, waited))
     }
@@ -346,9 +377,16 @@ impl Child {
                 let (status, usage) = program.unwrap_or(own);
                 self.status = Some(status);
                 self.usage = Some(usage);
+                self.take_terminal_back(status.signal().is_some());
             }
         }
         Ok(self.status)
+    }
+
+    fn take_terminal_back(&mut self, killed: bool) {
+        if let Some(controlling) = &mut self.controlling {
+            controlling.ended(killed);
+        }
     }
 
     fn wait_error(&self, errno: Errno) -> Error {
@@ -454,6 +492,7 @@ impl Drop for Child {
         if self.plan.kill_on_drop && self.status.is_none() {
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
             let _ = wait(Target::Pidfd(self.pidfd.as_fd()), true);
+            self.take_terminal_back(true);
         }
     }
 }

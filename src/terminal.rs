@@ -1,5 +1,11 @@
 //! Pseudo-terminals: the caller's end of the one that a program runs on.
 
+mod controlling;
+mod raw;
+
+pub(crate) use controlling::Controlling;
+pub(crate) use raw::RawMode;
+
 use crate::sandbox::WindowSize;
 use rustix::io::Errno;
 use std::io::{self, Read, Write};

@@ -2,6 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod common;
+#[path = "pty/relay.rs"]
+mod relay;
+#[path = "pty/swapped.rs"]
+mod swapped;
 
 use common::{isolated, isolated_as_both, probe, require};
 use ringfence::{Child, Command, IdMap, Rootfs, Sandbox, Stdio, WindowSize};

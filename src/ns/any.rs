@@ -198,6 +198,12 @@ impl From<AnyNamespace> for OwnedFd {
     }
 }
 
+impl AsRef<Self> for AnyNamespace {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl AsFd for AnyNamespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -42,7 +42,7 @@ pub(super) fn of_pid(kind: Kind, pid: u32) -> Result<AnyNamespace> {
 }
 
 /// A pidfd of the process with this id.
-pub(super) fn open_process(pid: u32) -> Result<OwnedFd> {
+pub(crate) fn open_process(pid: u32) -> Result<OwnedFd> {
     let opened = number(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     opened.map_err(|errno| failed(format_args!("process {pid}"), "pidfd_open", errno))
 }

@@ -68,7 +68,7 @@ impl<K: Enterable> Namespace<K> {
         on_thread(Step::Enter, self, || {
             // A handler must not run in there by accident.
             let _ = signal::set_mask(SigSet::MAX);
-            enter(self)?;
+            enter(Step::Enter, self)?;
             Ok(run())
         })
     }
@@ -100,7 +100,8 @@ impl Namespace<Net> {
     }
 }
 
-fn enter(namespace: &AnyNamespace) -> Result<()> {
+/// Moves the calling thread.
+pub(crate) fn enter(step: Step, namespace: &AnyNamespace) -> Result<()> {
     let kind = match namespace.kind() {
         Kind::Mount => LinkNameSpaceType::Mount,
         Kind::Net => LinkNameSpaceType::Network,
@@ -112,8 +113,7 @@ fn enter(namespace: &AnyNamespace) -> Result<()> {
         Kind::Time => LinkNameSpaceType::Time,
     };
     if namespace.kind() == Kind::Mount {
-        unshare_fs()
-            .map_err(|errno| Error::system(Step::Enter, namespace, "unshare(CLONE_FS)", errno))?;
+        unshare_fs().map_err(|errno| Error::system(step, namespace, "unshare(CLONE_FS)", errno))?;
     }
     match move_into_link_name_space(namespace.as_fd(), Some(kind)) {
         Ok(()) => Ok(()),
@@ -124,17 +124,29 @@ fn enter(namespace: &AnyNamespace) -> Result<()> {
             Ok(())
         }
         Err(errno) => {
-            let error = Error::system(Step::Enter, namespace, "setns", errno);
-            let hint = (errno == Errno::PERM).then(|| HINT.to_owned());
+            let error = Error::system(step, namespace, "setns", errno);
+            let hint = (errno == Errno::PERM).then(|| forbidden(namespace));
             Err(error.with_hint(hint))
         }
     }
 }
 
-const HINT: &str = "needs CAP_SYS_ADMIN in the user namespace that owns it and in the caller's own, for a mount namespace also CAP_SYS_CHROOT";
+/// What is needed to enter it.
+pub(crate) fn forbidden(namespace: &AnyNamespace) -> String {
+    let owner = match namespace.user_namespace() {
+        Ok(owner) => format!("{owner}, which owns it,"),
+        // The kernel does not show it.
+        Err(_) => "the user namespace that owns it, which is outside the caller's,".to_owned(),
+    };
+    let chroot = match namespace.kind() {
+        Kind::Mount => ", and CAP_SYS_CHROOT in the latter",
+        _ => "",
+    };
+    format!("needs CAP_SYS_ADMIN in {owner} and in the one that it is entered from{chroot}")
+}
 
 /// Runs this on a thread of its own and waits for it; a panic there goes on here.
-pub(super) fn on_thread<T: Send>(
+pub(crate) fn on_thread<T: Send>(
     step: Step,
     object: &dyn std::fmt::Display,
     run: impl FnOnce() -> Result<T> + Send,

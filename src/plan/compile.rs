@@ -3,11 +3,12 @@
 mod attributes;
 
 use super::features::Features;
+use super::join::{self, Join};
 use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
-use super::stage::{Form, Stage};
+use super::stage::{Form, Numbers, Stage};
 use super::{Cgroup, Compiled, Given, Method, Template, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
@@ -31,7 +32,7 @@ use std::time::Duration;
 /// The longest host or domain name (`__NEW_UTS_LEN`).
 const MAX_NAME: usize = 64;
 /// The most groups of a process.
-const NGROUPS_MAX: usize = 65_536;
+pub(super) const NGROUPS_MAX: usize = 65_536;
 /// The largest time in seconds that the kernel can count in nanoseconds.
 const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
 /// The magic number of the cgroup v2 file system.
@@ -61,6 +62,7 @@ pub(super) fn compile(
         caller: Caller::current(),
         features: Features::probe(),
         ops: Vec::new(),
+        join: Join::compile(command)?,
     };
     compiler.run(input, output)
 }
@@ -107,11 +109,17 @@ struct Compiler<'a> {
     caller: Caller,
     features: Features,
     ops: Vec<Op>,
+    join: Join,
 }
 
 impl Compiler<'_> {
     fn run(mut self, input: &Stdio, output: &Stdio) -> Result<(Compiled, Given)> {
-        let namespaces = self.sandbox.namespaces;
+        let joins = self.join.by_stage.is_some();
+        // The others are made by the second stage.
+        let namespaces = match joins {
+            true => Namespaces::empty(),
+            false => self.sandbox.namespaces,
+        };
         let method = self.method()?;
         let program = Program::compile(self.command)?;
         let stdio = [
@@ -132,9 +140,14 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(3)
+            .take(4 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
             .collect();
-        let stage = self.stage(&program, &free, controlling)?;
+        let (free, further) = free.split_at(4.min(free.len()));
+        if let Some(work) = &mut self.join.by_stage {
+            work.place(further);
+        }
+        let foreground = self.foreground(&stdio, controlling.is_some())?;
+        let stage = self.stage(&program, free, controlling, foreground)?;
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -167,7 +180,9 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
-        self.names()?;
+        if !joins {
+            self.names()?;
+        }
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
         }
@@ -178,11 +193,13 @@ impl Compiler<'_> {
             self.ops.append(&mut mounts.ops);
         }
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
-        let terminal = self.terminal(pty, &free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling);
+        let terminal = self.terminal(pty, free)?;
+        self.finish(method, stage.as_ref(), terminal, controlling, foreground)?;
 
+        let watched = namespaces.contains(Namespaces::PID)
+            && (self.command.setup_timeout.is_some() || cgroup.is_some());
         let compiled = Compiled {
-            namespaces,
+            namespaces: self.sandbox.namespaces,
             flags,
             method,
             cgroup,
@@ -190,8 +207,7 @@ impl Compiler<'_> {
             needs_dumpable: maps.is_some() && self.caller.uid != 0,
             changes_ids,
             setup_timeout: self.setup_timeout(),
-            watched: namespaces.contains(Namespaces::PID)
-                && (self.command.setup_timeout.is_some() || self.sandbox.cgroup.is_some()),
+            watched,
             kill_on_drop: self.command.kill_on_drop,
             die_with_parent: self.command.die_with_parent,
             ops: self.ops.into(),
@@ -205,8 +221,11 @@ impl Compiler<'_> {
             null,
             reserve,
             stage,
+            join: self.join,
             window_size: self.command.window_size,
+            foreground,
             apart: controlling.is_some()
+                || foreground
                 || self.command.new_session
                 || self.sandbox.init.is_some_and(|init| init.signal_group),
         };
@@ -218,12 +237,15 @@ impl Compiler<'_> {
         &self,
         program: &Program,
         free: &[RawFd],
-        terminal: Option<RawFd>,
+        controlling: Option<RawFd>,
+        foreground: bool,
     ) -> Result<Option<Stage>> {
         let (init, gate) = (self.sandbox.init, self.command.gate);
-        if init.is_none() && !gate {
+        let work = self.join.by_stage.as_ref();
+        if init.is_none() && !gate && work.is_none() {
             return Ok(None);
         }
+        let takes_session = init.is_some() || work.is_some();
         let own = |path: &std::ffi::CString| {
             [&b"/proc/self/exe"[..], b"/proc/thread-self/exe"].contains(&path.as_bytes())
         };
@@ -233,10 +255,12 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let &[control, number, ..] = free else {
+        let &[control, number, _, given] = free else {
             return Ok(None);
         };
+        let terminal = controlling.unwrap_or(given);
         let settings = [
+            (work.is_some(), setting::JOIN),
             (init.is_some(), setting::REAPER),
             (gate, setting::GATE),
             (
@@ -248,19 +272,45 @@ impl Compiler<'_> {
                 setting::SIGNAL_GROUP,
             ),
             (
-                init.is_some() && (self.command.new_session || terminal.is_some()),
+                takes_session && (self.command.new_session || controlling.is_some()),
                 setting::NEW_SESSION,
             ),
-            (init.is_some() && terminal == Some(0), setting::TERMINAL_0),
-            (init.is_some() && terminal == Some(1), setting::TERMINAL_1),
-            (init.is_some() && terminal == Some(2), setting::TERMINAL_2),
+            (
+                takes_session && controlling.is_some(),
+                setting::CONTROLLING_TERMINAL,
+            ),
+            (foreground, setting::FOREGROUND),
             (self.command.die_with_parent, setting::DIE_WITH_PARENT),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
         let form = Form::choose(number)?;
-        Ok(Some(Stage::new(form, settings, control, program)))
+        if work.is_some() && matches!(form, Form::Forked) {
+            return Err(join::forked());
+        }
+        let numbers = Numbers {
+            control,
+            terminal,
+            work: work.map_or(-1, join::Work::number),
+        };
+        Ok(Some(Stage::new(form, settings, numbers, program)))
+    }
+
+    /// Whether the program gets the caller's terminal: on request, and with a group of its own that reads
+    /// what the caller would read, which in the background it might not.
+    fn foreground(&self, stdio: &[Stream; 3], own_terminal: bool) -> Result<bool> {
+        let command = self.command;
+        let own_session = command.new_session || own_terminal;
+        if command.foreground && own_session {
+            return Err(Error::invalid(
+                "foreground",
+                "a session of its own has nothing to do with the caller's terminal; see new_session and Stdio::pty",
+            ));
+        }
+        let own_group = self.sandbox.init.is_some_and(|init| init.signal_group);
+        let reads = matches!(stdio[0], Stream::Inherit);
+        Ok(command.foreground || (own_group && reads && !own_session))
     }
 
     fn push(&mut self, step: Step, object: impl Into<String>, action: Action) {
@@ -346,7 +396,8 @@ impl Compiler<'_> {
                 // The kernel takes at most the seconds that fit into an i64 of nanoseconds.
                 seconds: timer.as_secs().min(1 << 32),
                 nanoseconds: timer.subsec_nanos(),
-                process_1: self.sandbox.namespaces.contains(Namespaces::PID),
+                process_1: self.sandbox.namespaces.contains(Namespaces::PID)
+                    && self.join.by_stage.is_none(),
             },
         );
         Ok(())
@@ -362,7 +413,9 @@ impl Compiler<'_> {
     }
 
     fn open_cgroup(&self) -> Result<Option<Cgroup>> {
-        let Some(path) = &self.sandbox.cgroup else {
+        let of_process = self.sandbox.join.cgroup.as_ref();
+        let of_process = of_process.map(join::directory_of).transpose()?;
+        let Some(path) = self.sandbox.cgroup.as_ref().or(of_process.as_ref()) else {
             return Ok(None);
         };
         let directory = rustix::fs::open(
@@ -564,7 +617,8 @@ impl Compiler<'_> {
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
-    ) {
+        foreground: bool,
+    ) -> Result<()> {
         if self.command.die_with_parent {
             self.push(
                 Step::DieWithParent,
@@ -586,11 +640,19 @@ impl Compiler<'_> {
         }
         if let Some(stream) = controlling
             && self.sandbox.init.is_none()
+            && self.join.by_stage.is_none()
         {
             self.push(
                 Step::Stdio,
                 "the terminal controls the session",
                 Action::ControllingTerminal { stream },
+            );
+        }
+        if foreground && stage.is_none() {
+            self.push(
+                Step::Session,
+                "a process group of its own, in the foreground of the caller's terminal",
+                Action::Foreground,
             );
         }
         let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
@@ -616,12 +678,17 @@ impl Compiler<'_> {
         if let Some(stage) = stage {
             self.push(Step::Init, stage.to_string(), Action::SecondStage);
         }
+        if let Some(work) = &mut self.join.by_stage {
+            let ops = work.finish(self.ops.len())?;
+            self.ops.extend(ops);
+        }
         let object = self.command.program.display().to_string();
         self.push(Step::Exec, object, Action::Exec);
+        Ok(())
     }
 }
 
-fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {
+pub(super) fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {
     let bytes = name.as_bytes();
     if bytes.len() > MAX_NAME {
         return Err(Error::invalid(

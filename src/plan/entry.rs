@@ -499,7 +499,37 @@ impl Fresh {
         let fresh = self.empty_root && in_known_dir && self.seen.insert(at.path.clone());
         if fresh && plain_dir {
             self.plain_dirs.insert(at.path.clone());
+        } else if !plain_dir {
+            // Covered, and what covers it may be in the reach of others.
+            self.plain_dirs.remove(&at.path);
         }
         fresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::place::Links;
+
+    #[test]
+    fn knows_what_is_missing() {
+        let mut fresh = Fresh {
+            empty_root: true,
+            ..Fresh::default()
+        };
+        let mut note = |path: &str, plain_dir| {
+            let at = Place::new(Path::new(path), Links::Follow).expect("valid");
+            fresh.note(&at, plain_dir)
+        };
+        assert!(note("/a", true));
+        assert!(note("/a/b", false));
+        assert!(!note("/a/b", false));
+        assert!(!note("/a/b/c", false));
+        assert!(!note("/x/y", false));
+        assert!(!note("/x", true));
+        // Covered: what is below is no longer the new root's.
+        assert!(!note("/a", false));
+        assert!(!note("/a/d", true));
     }
 }

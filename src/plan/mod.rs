@@ -3,6 +3,7 @@
 mod compile;
 mod entry;
 pub(crate) mod features;
+pub(crate) mod join;
 pub(crate) mod maps;
 pub(crate) mod op;
 pub(crate) mod place;
@@ -10,7 +11,7 @@ mod program;
 mod root;
 pub(crate) mod stage;
 
-use crate::error::Result;
+use crate::error::{Result, Step};
 use crate::mount::Tree;
 use crate::ns::Namespaces;
 use crate::process::Child;
@@ -18,6 +19,7 @@ use crate::sandbox::Command;
 use crate::sandbox::WindowSize;
 use crate::sandbox::stdio::{Stdio, Stream};
 use crate::spawn::Reserve;
+use join::Join;
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
@@ -85,9 +87,12 @@ pub(crate) struct Compiled {
     pub(crate) die_with_parent: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
+    pub(crate) join: Join,
     pub(crate) window_size: WindowSize,
     /// The program is in another process group than the caller.
     pub(crate) apart: bool,
+    /// The program's group is to have the caller's controlling terminal.
+    pub(crate) foreground: bool,
 }
 
 impl Compiled {
@@ -131,7 +136,7 @@ pub(crate) struct Cgroup {
 impl Compiled {
     /// Whether the program is in another pid namespace than its parent, which it then cannot see.
     pub(crate) fn hides_parent(&self) -> bool {
-        self.namespaces.contains(Namespaces::PID)
+        self.namespaces.contains(Namespaces::PID) && self.join.by_stage.is_none()
     }
 }
 
@@ -187,6 +192,12 @@ impl fmt::Display for Compiled {
             writeln!(f, "once, before the first start:")?;
             for op in &template.ops {
                 writeln!(f, " - {}: {} [{}]", op.step, op.object, op.action.calls())?;
+            }
+        }
+        if !self.join.by_thread.is_empty() {
+            writeln!(f, "before, on a thread of its own:")?;
+            for namespace in self.join.by_thread.iter().flat_map(|one| one.as_ref()) {
+                writeln!(f, " - {}: {namespace} [setns]", Step::Join)?;
             }
         }
         let call = match self.method {

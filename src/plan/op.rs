@@ -137,6 +137,8 @@ pub(crate) enum Action {
     ControllingTerminal {
         stream: RawFd,
     },
+    /// Lead a process group, in the foreground of the terminal that the caller gives away, if it does.
+    Foreground,
     /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
     Signals {
         reset: SigSet,
@@ -146,6 +148,10 @@ pub(crate) enum Action {
     },
     /// Become the second stage, which executes the program.
     SecondStage,
+    /// Done by the second stage; what is named here is shown only.
+    InStage {
+        calls: &'static str,
+    },
     Exec,
 }
 
@@ -303,9 +309,11 @@ impl Action {
             Self::Stdio => "fcntl, dup3",
             Self::Terminal(_) => "openat2, fstatfs, ioctl, sendmsg, dup3",
             Self::ControllingTerminal { .. } => "ioctl",
+            Self::Foreground => "setpgid, getpid, ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
             Self::SecondStage => "execveat",
+            Self::InStage { calls } => calls,
             Self::Exec => "execve",
         }
     }

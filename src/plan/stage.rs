@@ -20,10 +20,20 @@ pub(crate) struct Stage {
     pub(crate) form: Form,
     /// Bits of [`setting`](crate::sys::stage::message::setting).
     pub(crate) settings: u32,
-    /// The number that the socket to the caller has in the stage.
-    pub(crate) control: RawFd,
+    pub(crate) numbers: Numbers,
     /// The stage's own arguments.
     pub(crate) arguments: StringArray,
+}
+
+/// The numbers that descriptors have in the stage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    /// The socket to the caller.
+    pub(crate) control: RawFd,
+    /// The program's terminal, if it has one to take.
+    pub(crate) terminal: RawFd,
+    /// The memory that says what to join, or -1.
+    pub(crate) work: RawFd,
 }
 
 /// How the stage runs.
@@ -83,9 +93,16 @@ fn sealed(image: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 impl Stage {
-    pub(crate) fn new(form: Form, settings: u32, control: RawFd, program: &Program) -> Self {
-        let numbers = format!("{control},{settings},{}", program.candidates.len());
-        let own = [NAME.to_owned(), numbers].map(|text| CString::new(text).unwrap_or_default());
+    pub(crate) fn new(form: Form, settings: u32, numbers: Numbers, program: &Program) -> Self {
+        let Numbers {
+            control,
+            terminal,
+            work,
+        } = numbers;
+        let count = program.candidates.len();
+        let work = work.cast_unsigned();
+        let text = format!("{control},{settings},{count},{terminal},{work}");
+        let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
         let arguments = own
             .into_iter()
             .chain(program.candidates.iter().cloned())
@@ -94,7 +111,7 @@ impl Stage {
         Self {
             form,
             settings,
-            control,
+            numbers,
             arguments: StringArray::new(arguments),
         }
     }
@@ -121,6 +138,7 @@ impl fmt::Display for Stage {
             Form::Forked => "a copy of the caller",
         })?;
         for (setting, text) in [
+            (setting::JOIN, "joins"),
             (setting::GATE, "waits at the gate"),
             (
                 setting::REAPER,
@@ -128,6 +146,7 @@ impl fmt::Display for Stage {
             ),
             (setting::SIGNAL_GROUP, "to its process group"),
             (setting::NEW_SESSION, "new session for the program"),
+            (setting::FOREGROUND, "the program in the foreground"),
             (setting::WAIT_FOR_ALL, "waits for all when it ends"),
         ] {
             if self.is(setting) {

@@ -50,6 +50,7 @@ pub struct Command {
     pub(crate) groups: Option<Vec<u32>>,
     pub(crate) umask: Option<u32>,
     pub(crate) new_session: bool,
+    pub(crate) foreground: bool,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
     pub(crate) setup_timeout: Option<Duration>,
@@ -79,6 +80,7 @@ impl Command {
             groups: None,
             umask: None,
             new_session: false,
+            foreground: false,
             kill_on_drop: false,
             die_with_parent: false,
             setup_timeout: None,
@@ -203,6 +205,27 @@ impl Command {
     #[doc(alias = "setsid")]
     pub fn new_session(mut self) -> Self {
         self.new_session = true;
+        self
+    }
+
+    /// Starts the program in a process group of its own, and makes that the foreground group of the
+    /// caller's controlling terminal, as a job-control shell does: what is typed, and `SIGINT` and
+    /// `SIGTSTP` with it, reaches the program alone.
+    ///
+    /// The caller takes the terminal back when it learns of the program's end, by
+    /// [`wait`](crate::Child::wait) and the like, and with it its terminal modes if the program was killed by
+    /// a signal. [`Child::wait_in_foreground`](crate::Child::wait_in_foreground) also takes it back when
+    /// the program is stopped, and hands it over again when the caller is continued.
+    ///
+    /// A program that is process 1 of a pid namespace ignores what it has no handler for, also from a terminal;
+    /// see [`Sandbox::init`].
+    ///
+    /// Where the caller has no controlling terminal, or is in the background of it, only the group
+    /// is made.
+    #[doc(alias = "tcsetpgrp")]
+    #[doc(alias = "setpgid")]
+    pub fn foreground(mut self) -> Self {
+        self.foreground = true;
         self
     }
 

@@ -38,8 +38,9 @@ impl Init {
 
     /// Starts the program in a process group of its own, and forwards signals to that whole group.
     ///
-    /// Such a program is in the background of a terminal that it shares with the caller. With
-    /// [`new_session`](crate::Command::new_session) the session's first group is meant.
+    /// If the program's standard input is the caller's, that group is the
+    /// [foreground](crate::Command::foreground) one of the caller's terminal: in the background the program might
+    /// not read from it. With [`new_session`](crate::Command::new_session) the session's first group is meant.
     #[doc(alias = "setpgid")]
     pub fn signal_group(mut self) -> Self {
         self.signal_group = true;

@@ -4,6 +4,7 @@ pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
 mod init;
+pub(crate) mod join;
 pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
@@ -14,6 +15,7 @@ pub use command::Command;
 pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
+pub use join::{JoinCredentials, JoinDir, JoinProcess};
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::{Stdio, WindowSize};
@@ -83,6 +85,7 @@ pub struct Sandbox {
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
     pub(crate) init: Option<Init>,
+    pub(crate) join: join::Join,
 }
 
 /// How the child is made. The result is the same; only the cost differs.

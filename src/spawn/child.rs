@@ -44,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub(crate) parent: u32,
     /// Copies of trees of the caller's, made for this spawn.
     pub(crate) trees: &'a [OwnedFd],
+    /// The terminal that the program's group takes, if the caller gives one away.
+    pub(crate) terminal: Option<RawFd>,
     /// The stack, whose lower half a sibling may use.
     pub(crate) stack: (usize, usize),
 }
@@ -165,9 +167,11 @@ fn perform(
         Action::ControllingTerminal { stream } => {
             rustix::process::ioctl_tiocsctty(fd::borrow(stream)).named(Call::Ioctl)
         }
+        Action::Foreground => to_foreground(context.terminal),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
         Action::SecondStage => become_stage(context),
+        Action::InStage { .. } => Ok(()),
         Action::Exec => execute(context),
     }
 }
@@ -389,6 +393,16 @@ fn copy_away(placements: &[Placement], source: RawFd) -> Result<RawFd, Fail> {
     }
 }
 
+/// All signals are blocked, so that `SIGTTOU` does not stop it.
+fn to_foreground(terminal: Option<RawFd>) -> Result<(), Fail> {
+    rustix::process::setpgid(None, None).named(Call::Setpgid)?;
+    let Some(terminal) = terminal else {
+        return Ok(());
+    };
+    let group = rustix::process::getpid();
+    rustix::termios::tcsetpgrp(fd::borrow(&terminal), group).named(Call::Ioctl)
+}
+
 /// All of them: which ones the caller ignores at this moment would cost as many calls to find out.
 fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
     for number in 1..=signal::SIGNALS {
@@ -432,7 +446,7 @@ fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
             Err(Fail::new(Call::Execveat, errno))
         }
         Form::Forked => sys_stage::run(
-            stage.control,
+            (stage.numbers.control, stage.numbers.terminal),
             stage.settings,
             plan.program.candidates.len(),
             &stage.arguments,

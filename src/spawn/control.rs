@@ -45,6 +45,11 @@ impl Heard {
         (self.report.kind == message::ENDED).then(|| (status, ResourceUsage::from(&usage)))
     }
 
+    /// The operation of the plan that failed, if it was one of the `join` role.
+    pub(crate) fn operation(&self) -> Option<usize> {
+        (self.report.call >= call::SETNS).then_some(self.report.note as usize)
+    }
+
     /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing.
     pub(crate) fn failure(&self) -> (Fail, String) {
         let call = match self.report.call {
@@ -53,9 +58,29 @@ impl Heard {
             call::SETPGID => Call::Setpgid,
             call::IOCTL => Call::Ioctl,
             call::SIGNALFD => Call::Signalfd,
+            call::MMAP => Call::Mmap,
+            call::SETNS => Call::Setns,
+            call::UNSHARE => Call::Unshare,
+            call::FCHDIR => Call::Fchdir,
+            call::CHROOT => Call::Chroot,
+            call::CHDIR => Call::Chdir,
+            call::SETHOSTNAME => Call::Sethostname,
+            call::SETDOMAINNAME => Call::Setdomainname,
+            call::MOUNT => Call::Mount,
+            call::SOCKET => Call::Socket,
+            call::LOOPBACK => Call::Ioctl,
+            call::SETGROUPS => Call::Setgroups,
+            call::SETRESGID => Call::Setresgid,
+            call::SETRESUID => Call::Setresuid,
+            call::PRCTL => Call::Prctl,
+            call::CAPSET => Call::Capset,
+            call::FORK => Call::Clone,
             _ => Call::Execve,
         };
         let fail = Fail::new(call, Errno::from_raw_os_error(self.report.value));
+        if self.operation().is_some() {
+            return (fail, String::new());
+        }
         match self.report.note {
             note::EXISTS => (
                 fail.noted(Note::InterpreterMissing),
@@ -92,6 +117,8 @@ pub(crate) struct Control {
 struct State {
     ended: Option<(ExitStatus, ResourceUsage)>,
     stopped: bool,
+    /// There is nothing more to come.
+    over: bool,
 }
 
 impl Control {
@@ -189,9 +216,23 @@ impl Control {
         std::mem::take(&mut self.heard().stopped)
     }
 
+    /// Readable when there is something to [hear](Self::has_stopped). Not at the end, which would be reported
+    /// again and again.
+    pub(crate) fn to_watch(&self) -> Option<BorrowedFd<'_>> {
+        (!self.heard().over).then_some(self.socket.as_fd())
+    }
+
     /// Takes in what the stage has said.
     fn hear(&self) {
-        while let Ok(Some(next)) = self.receive() {
+        loop {
+            let next = match self.receive() {
+                Ok(Some(next)) => next,
+                Ok(None) => {
+                    self.heard().over = true;
+                    return;
+                }
+                Err(_) => return,
+            };
             let mut heard = self.heard();
             match next.report.kind {
                 message::ENDED => heard.ended = next.ended(),
@@ -225,11 +266,5 @@ impl Control {
                 other => return other.map(drop),
             }
         }
-    }
-}
-
-impl AsFd for Control {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }

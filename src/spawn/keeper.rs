@@ -4,7 +4,7 @@
 //! made by a thread of its own, which inherits everything from the calling thread and lives as long as
 //! the child: it ends early only when the whole process does.
 
-use super::parent;
+use super::{join, parent};
 use crate::error::{Error, Result, Step};
 use crate::plan::Plan;
 use crate::process::Child;
@@ -25,19 +25,22 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         .spawn(move || {
             // Signals of the program are for its own threads.
             let _ = signal::set_mask(signal::SigSet::MAX);
-            let spawned = parent::spawn(&plan).and_then(|child| {
-                let pidfd = child
-                    .as_fd()
-                    .try_clone_to_owned()
-                    .map_err(|error| Error::io(Step::Prepare, "a copy of the pidfd", error));
-                match pidfd {
-                    Ok(pidfd) => Ok((child, pidfd)),
-                    Err(error) => {
-                        parent::discard(child);
-                        Err(error)
+            let entered = join::enter_all(&plan.compiled);
+            let spawned = entered
+                .and_then(|()| parent::spawn(&plan))
+                .and_then(|child| {
+                    let pidfd = child
+                        .as_fd()
+                        .try_clone_to_owned()
+                        .map_err(|error| Error::io(Step::Prepare, "a copy of the pidfd", error));
+                    match pidfd {
+                        Ok(pidfd) => Ok((child, pidfd)),
+                        Err(error) => {
+                            parent::discard(child);
+                            Err(error)
+                        }
                     }
-                }
-            });
+                });
             // It holds what the program was given, and the caller may wait for that to be closed.
             drop(plan);
             match spawned {

@@ -4,6 +4,7 @@ mod child;
 mod control;
 mod dumpable;
 mod inspect;
+mod join;
 mod keeper;
 mod lean;
 mod maps;
@@ -27,6 +28,8 @@ pub(crate) use reserve::Reserve;
 pub(crate) fn spawn(plan: &Plan) -> Result<Child> {
     if plan.compiled.die_with_parent {
         keeper::spawn(plan)
+    } else if !plan.compiled.join.by_thread.is_empty() {
+        join::spawn(plan)
     } else {
         parent::spawn(plan)
     }

@@ -16,8 +16,9 @@ use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::fd;
 use crate::sys::process::{self, Target, Waited};
+use crate::sys::shared::Shared;
 use crate::sys::signal::{self, SigSet};
-use crate::terminal::Pty;
+use crate::terminal::{Controlling, Pty};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -69,7 +70,16 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         .flatten()
         .unwrap_or_else(|| make(plan, &placements, Some(&mut streams)));
     drop((lowered, placements));
-    let (pid, pidfd) = made?;
+    let (pid, pidfd) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            // The child may have taken the terminal before it failed.
+            if let Some(controlling) = &mut streams.controlling {
+                controlling.ended(true);
+            }
+            return Err(error);
+        }
+    };
     if let Some((ours, _)) = &streams.terminal {
         match terminal::receive(ours) {
             Ok(master) => streams.ours.pty = Some(Pty::new(master)),
@@ -80,7 +90,14 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
             }
         }
     }
-    Ok(Child::new(plan, pid, pidfd, streams.ours, streams.control))
+    let Streams {
+        ours,
+        control,
+        controlling,
+        ..
+    } = streams;
+    let child = Child::new(plan, pid, pidfd, ours, control);
+    Ok(child.with_terminal(controlling))
 }
 
 fn highest(placements: &[Placement]) -> RawFd {
@@ -142,6 +159,10 @@ pub(super) struct Streams {
     terminal: Option<(OwnedFd, OwnedFd)>,
     /// The second stage's end of the socket.
     socket: Option<OwnedFd>,
+    /// The caller's terminal, where the program's group is to have it.
+    controlling: Option<Controlling>,
+    /// What the second stage is to join, and where the pid of its sibling is stored.
+    work: Option<Shared>,
 }
 
 impl Streams {
@@ -153,7 +174,12 @@ impl Streams {
             control: None,
             terminal: None,
             socket: None,
+            controlling: plan.foreground.then(Controlling::open).flatten(),
+            work: None,
         };
+        if let Some(work) = &plan.join.by_stage {
+            streams.work = Some(work.share()?);
+        }
         if let Some(stage) = &plan.stage {
             let (ours, theirs) = Control::pair(stage.reaps())?;
             streams.control = Some(ours);
@@ -210,6 +236,11 @@ impl Streams {
         Ok(())
     }
 
+    /// The caller's terminal, if it is given away.
+    fn given(&self) -> Option<BorrowedFd<'_>> {
+        self.controlling.as_ref().and_then(Controlling::to_give)
+    }
+
     /// The caller's descriptors that the child gets, and their numbers there.
     fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
         let mut pipes = self.pipes.iter();
@@ -220,13 +251,25 @@ impl Streams {
             .map(|(_, theirs)| theirs.as_fd())
             .zip(plan.terminal_socket());
         let stage = plan.stage.iter().flat_map(|stage| {
-            let socket = self.socket.as_ref().map(|fd| (fd.as_fd(), stage.control));
+            let numbers = stage.numbers;
+            let socket = self
+                .socket
+                .iter()
+                .map(move |fd| (fd.as_fd(), numbers.control));
+            // Without a terminal to give, something that is none.
+            let terminal = self.given().or(self.socket.as_ref().map(AsFd::as_fd));
+            let terminal = terminal.filter(|_| plan.foreground);
+            let terminal = terminal.map(|fd| (fd, numbers.terminal));
             let image = match &stage.form {
                 Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
-            socket.into_iter().chain(image)
+            socket.chain(image).chain(terminal)
         });
+        let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
+        let work = work
+            .into_iter()
+            .flat_map(|(work, shared)| work.sources(shared));
         (0..)
             .zip(&given.stdio)
             .filter_map(|(at, stream)| {
@@ -241,6 +284,7 @@ impl Streams {
             })
             .chain(further)
             .chain(stage)
+            .chain(work)
             .chain(terminal)
             .collect()
     }
@@ -282,6 +326,7 @@ pub(super) fn needs_no_more(plan: &Compiled) -> bool {
     plan.cgroup.is_none()
         && plan.stage.is_none()
         && plan.terminal_socket().is_none()
+        && !plan.foreground
         && plan.trees.is_empty()
         && plan.template.is_none()
         && held_by_ops(plan).next().is_none()
@@ -290,7 +335,7 @@ pub(super) fn needs_no_more(plan: &Compiled) -> bool {
 fn make_on(
     plan: &Compiled,
     placements: &[Placement],
-    streams: Option<&mut Streams>,
+    mut streams: Option<&mut Streams>,
     trees: &[OwnedFd],
     arena: &mut Arena,
 ) -> Result<(u32, OwnedFd)> {
@@ -300,7 +345,10 @@ fn make_on(
         .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
     kept.sort_unstable();
+    let terminal = streams.as_ref().and_then(|streams| streams.given());
+    let terminal = terminal.map(|fd| fd.as_raw_fd());
     let highest = held_by_ops(plan)
+        .chain(terminal)
         .chain(trees.iter().map(AsRawFd::as_raw_fd))
         .fold(highest(placements), RawFd::max);
     let stack = arena.stack();
@@ -316,13 +364,14 @@ fn make_on(
             .map_err(|errno| Error::system(Step::Prepare, "core limit", "prlimit64", errno))?,
         parent: parent_number(plan)?,
         trees,
+        terminal,
         stack,
     };
     let outcome = {
         let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
             .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
         let _blocked = Blocked::new()?;
-        start(plan, &context, streams)?
+        start(plan, &context, streams.as_deref_mut())?
     };
     let cloned = outcome.cloned.map_err(|errno| {
         let call = match plan.method {
@@ -337,9 +386,11 @@ fn make_on(
         let error = Error::system(Step::Clone, what, call, errno);
         error.with_hint(diagnose::clone(plan, errno))
     })?;
+    let work = streams.and_then(|streams| streams.work.as_ref());
     judge(
         plan,
         record,
+        work,
         cloned,
         outcome.start,
         outcome.maps,
@@ -347,10 +398,13 @@ fn make_on(
     )
 }
 
-/// The caller's pid as the child will see it: where it looks into the caller's procfs, that may be the
+/// The caller's pid as the child will see it, if it looks for it: where it looks into the caller's procfs, that may be the
 /// procfs of another pid namespace.
 fn parent_number(plan: &Compiled) -> Result<u32> {
-    if !(plan.die_with_parent && plan.hides_parent()) {
+    if !plan.die_with_parent {
+        return Ok(0);
+    }
+    if !plan.hides_parent() {
         return Ok(std::process::id());
     }
     let failed = |errno| {
@@ -461,18 +515,28 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
 fn judge(
     plan: &Compiled,
     record: &Record,
+    work: Option<&Shared>,
     cloned: Cloned,
     start: Option<Start>,
     maps: Result<()>,
     took: std::time::Duration,
 ) -> Result<(u32, OwnedFd)> {
-    let sibling = record.sibling.load(Ordering::Acquire);
+    let sibling_now = || match work {
+        Some(work) => work.number(),
+        None => record.sibling.load(Ordering::Acquire),
+    };
+    let sibling = sibling_now();
     let (pid, pidfd, first) = if sibling == 0 {
         (cloned.pid, Some(cloned.pidfd), None)
     } else {
+        if work.is_some() {
+            // It has nothing left to do, but somebody may have stopped it.
+            kill(cloned.pid, Some(&cloned.pidfd));
+        }
         (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
     };
-    let first_failed = first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
+    let first_failed = work.is_none()
+        && first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.
     let started = record.progress() == Progress::Exec
         && !process::is_before_exec(target(pid, pidfd.as_ref()));
@@ -490,7 +554,7 @@ fn judge(
     kill(pid, pidfd.as_ref());
     let waited = reap(pid, pidfd.as_ref());
     // A child that lives on beside the caller may have split when it was looked at already.
-    let late = record.sibling.load(Ordering::Acquire);
+    let late = sibling_now();
     if late != sibling {
         kill(late, None);
         let _ = reap(late, None);
@@ -511,7 +575,9 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     match start {
         Start::Failed(heard) => {
             let (fail, text) = heard.failure();
-            let op = if fail.call == Call::Execve {
+            let op = if let Some(op) = heard.operation().and_then(|index| plan.ops.get(index)) {
+                op
+            } else if fail.call == Call::Execve {
                 exec
             } else {
                 init

@@ -24,7 +24,7 @@ use super::child::{Context, State, write_all};
 use super::record::{Call, Fail, Named, Note, Record};
 use crate::plan::op::{Action, Bind, FileSystem};
 use crate::plan::place::Place;
-use place::{DIR_MODE, directory, file, new_file, open_in, symlink};
+use place::{directory_spot, file_spot, make_directory, new_file, open_in, symlink};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -128,24 +128,24 @@ fn fill(way: Way<'_>, root: &OwnedFd, action: &Action) -> Result<(), Fail> {
         Action::Bind(wanted) => bind(way, top, wanted),
         Action::Mount { file_system, at } => {
             let mount = way.make(file_system)?;
-            way.attach_at(&mount, &directory(top, at, DIR_MODE)?)
+            way.attach(&mount, &directory_spot(top, at)?)
         }
         Action::Overlay { overlay, at } => {
             let mount = overlay::make(way, overlay)?;
-            way.attach_at(&mount, &directory(top, at, DIR_MODE)?)
+            way.attach(&mount, &directory_spot(top, at)?)
         }
         Action::Dev {
             file_system,
             devpts,
             at,
-        } => dev::make(way, file_system, devpts, &directory(top, at, DIR_MODE)?),
+        } => dev::make(way, file_system, devpts, &directory_spot(top, at)?),
         Action::Mask { empty, at } => mask(way, top, empty, at),
         Action::Remount { attributes, at } => {
             let at = open_in(top, &at.path, at.links, OFlags::empty()).named(Call::Openat2)?;
             way.remount(&at, *attributes)
         }
         Action::Symlink { target, at } => symlink(top, target, at),
-        Action::Dir { at, mode } => directory(top, at, *mode).map(drop),
+        Action::Dir { at, mode } => make_directory(top, at, *mode),
         Action::File { at, bytes, mode } => write_all(&new_file(top, at, *mode)?, bytes),
         Action::FileFrom { at, from, mode } => copy(from, &new_file(top, at, *mode)?),
         Action::RootReadOnly => way.make_read_only(root),
@@ -162,12 +162,10 @@ fn pivot(state: &mut State) -> Result<(), Fail> {
         .ok_or(Fail::new(Call::PivotRoot, Errno::BADF))?;
     rustix::process::fchdir(&root).named(Call::Fchdir)?;
     rustix::process::pivot_root(c".", c".").named(Call::PivotRoot)?;
-    let wanted = mount_id(&root)?;
+    let wanted = mount_id(root.as_fd(), c"")?;
     for _ in 0..MAX_STACKED {
         rustix::mount::unmount(c".", UnmountFlags::DETACH).named(Call::Umount)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let top = rustix::fs::openat(CWD, c"/..", flags, Mode::empty()).named(Call::Openat)?;
-        if mount_id(&top)? == wanted {
+        if mount_id(CWD, c"/..")? == wanted {
             state.stage = None;
             return rustix::process::chdir(c"/").named(Call::Chdir);
         }
@@ -196,15 +194,11 @@ fn bind(way: Way<'_>, root: BorrowedFd<'_>, bind: &Bind) -> Result<(), Fail> {
     };
     way.set_attributes(&tree, bind.attributes)?;
     let at = if is_dir(&tree.fd)? {
-        directory(root, &bind.at, DIR_MODE)?
+        directory_spot(root, &bind.at)?
     } else {
-        let at = file(root, &bind.at)?;
-        if is_dir(&at)? {
-            return Err(Fail::new(Call::Openat2, Errno::NOTDIR));
-        }
-        at
+        file_spot(root, &bind.at)?
     };
-    way.attach_at(&tree, &at)
+    way.attach(&tree, &at)
 }
 
 /// Hides what is there, and only what is there.

@@ -19,6 +19,7 @@ pub(crate) mod netlink;
 pub(crate) mod nsfs;
 pub(crate) mod process;
 mod raw;
+pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod stage;
 pub(crate) mod statmount;

@@ -186,7 +186,8 @@ fn threads() -> Vec<String> {
 /// Mappings without addresses. Anonymous neighbours count as one, whatever their protection: the
 /// allocator's arenas, which are reserved as a whole and opened bit by bit, then look the same
 /// before and after an allocation, and a stack with its guard page is one mapping. The heap and
-/// the first stack grow, so they are named only.
+/// the first stack grow, and the heap comes with the first allocation that no arena serves: they do
+/// not count.
 fn maps() -> Vec<String> {
     let mut found = Vec::new();
     let mut anonymous: Option<(u64, u64)> = None;
@@ -212,10 +213,9 @@ fn maps() -> Vec<String> {
             continue;
         }
         found.extend(anonymous.take().map(show));
-        found.push(match name.as_str() {
-            "[heap]" | "[stack]" => name,
-            _ => format!("{name} {protection} {} KiB", (end - start) >> 10),
-        });
+        if !matches!(name.as_str(), "[heap]" | "[stack]") {
+            found.push(format!("{name} {protection} {} KiB", (end - start) >> 10));
+        }
     }
     found.extend(anonymous.map(show));
     found

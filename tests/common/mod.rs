@@ -9,6 +9,7 @@
 //! - [`seccomp`]: system calls switched off.
 //! - [`alloc`]: an allocator that ends any process but the one that armed it.
 //! - [`probe`]: readers of /proc.
+//! - [`terminal`]: a terminal whose user is the test.
 
 #![allow(
     dead_code,
@@ -39,6 +40,7 @@ pub(crate) mod probe;
 pub(crate) mod require;
 pub(crate) mod seccomp;
 pub(crate) mod sys;
+pub(crate) mod terminal;
 pub(crate) mod user;
 
 pub(crate) use isolated::{in_forked_child, isolated, isolated_test};

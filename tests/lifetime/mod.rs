@@ -3,6 +3,11 @@ mod gate;
 mod nested;
 mod orphaned;
 mod shutdown;
+mod terminal;
+
+#[path = "../support/signal.rs"]
+#[allow(dead_code, reason = "every test binary uses a part of this")]
+mod signal;
 
 use crate::common::seccomp;
 

@@ -44,8 +44,13 @@ impl Compiler<'_> {
                 },
             );
         }
-        if (command.new_session || terminal) && self.sandbox.init.is_none() {
+        // The rest is for the second stage, once it is where the ids and paths mean something.
+        let joins = self.join.by_stage.is_some();
+        if (command.new_session || terminal) && self.sandbox.init.is_none() && !joins {
             self.push(Step::Session, "new session", Action::NewSession);
+        }
+        if joins {
+            return Ok(false);
         }
         self.check_ids(maps)?;
         let drops_groups = command.uid.is_some()

@@ -1,12 +1,12 @@
 //! A minimal /dev.
 
-use super::place::DIR_MODE;
+use super::place::{DIR_MODE, Spot};
 use super::way::Way;
 use crate::plan::op::FileSystem;
 use crate::spawn::record::{Call, Fail, Named};
 use core::ffi::CStr;
 use rustix::fs::{FileType, Mode};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 /// The null device of the caller, with its number.
 pub(super) const NULL: (&CStr, (u32, u32)) = (c"/dev/null", (1, 3));
@@ -34,10 +34,10 @@ pub(super) fn make(
     way: Way<'_>,
     file_system: &FileSystem,
     devpts: &FileSystem,
-    at: &OwnedFd,
+    at: &Spot<'_>,
 ) -> Result<(), Fail> {
     let dev = way.make(file_system)?;
-    way.attach_at(&dev, at)?;
+    way.attach(&dev, at)?;
     let dev = &dev.fd;
     for (source, name, number) in NODES {
         let node = way.device(source, number)?;

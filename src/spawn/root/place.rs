@@ -1,9 +1,10 @@
 //! Places beneath the new root, found and made by descriptor.
 
+use super::way::is_dir;
 use crate::plan::place::{Links, Place};
 use crate::spawn::record::{Call, Fail, Named};
 use core::ffi::CStr;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -32,13 +33,43 @@ pub(super) fn open_in(
     }
 }
 
-/// Opens a directory beneath the root; makes it, and those on the way, where they are missing.
-pub(super) fn directory(root: BorrowedFd<'_>, place: &Place, mode: u32) -> Result<OwnedFd, Fail> {
-    if place.fresh
-        && let Some(made) = fresh_directory(root, place, mode)?
-    {
-        return Ok(made);
+/// Where a mount goes.
+pub(super) enum Spot<'a> {
+    Opened(OwnedFd),
+    /// Below a directory, where nobody else can change the name or the way to it.
+    Named(BorrowedFd<'a>, &'a CStr),
+}
+
+/// A directory to mount on; made, as are those on the way, where it is missing.
+pub(super) fn directory_spot<'a>(root: BorrowedFd<'a>, place: &'a Place) -> Result<Spot<'a>, Fail> {
+    if place.fresh && make_fresh(root, place, FileType::Directory, DIR_MODE)? {
+        return Ok(Spot::Named(root, &place.path));
     }
+    directory(root, place, DIR_MODE).map(Spot::Opened)
+}
+
+/// Something that is not a directory, to mount on; an empty file where nothing is.
+pub(super) fn file_spot<'a>(root: BorrowedFd<'a>, place: &'a Place) -> Result<Spot<'a>, Fail> {
+    if place.fresh && make_fresh(root, place, FileType::RegularFile, FILE_MODE)? {
+        return Ok(Spot::Named(root, &place.path));
+    }
+    let at = file(root, place)?;
+    if is_dir(&at)? {
+        return Err(Fail::new(Call::Openat2, Errno::NOTDIR));
+    }
+    Ok(Spot::Opened(at))
+}
+
+/// Makes a directory beneath the root, and those on the way, where they are missing.
+pub(super) fn make_directory(root: BorrowedFd<'_>, place: &Place, mode: u32) -> Result<(), Fail> {
+    if place.fresh && make_fresh(root, place, FileType::Directory, mode)? {
+        return Ok(());
+    }
+    directory(root, place, mode).map(drop)
+}
+
+/// Opens a directory beneath the root; makes it, and those on the way, where they are missing.
+fn directory(root: BorrowedFd<'_>, place: &Place, mode: u32) -> Result<OwnedFd, Fail> {
     match open_in(root, &place.path, place.links, OFlags::DIRECTORY) {
         Err(Errno::NOENT) => {}
         done => return done.named(Call::Openat2),
@@ -72,18 +103,24 @@ pub(super) fn directory(root: BorrowedFd<'_>, place: &Place, mode: u32) -> Resul
     parent.ok_or(Fail::new(Call::Openat2, Errno::NOENT))
 }
 
-/// The way to a place that the plan knows to be missing: made first, opened then.
-fn fresh_directory(
+/// Makes what the plan knows to be missing. False if it, or the way to it, is not as the plan says.
+fn make_fresh(
     root: BorrowedFd<'_>,
     place: &Place,
+    kind: FileType,
     mode: u32,
-) -> Result<Option<OwnedFd>, Fail> {
-    match rustix::fs::mkdirat(root, &place.path, Mode::from_raw_mode(mode)) {
-        Ok(()) => open_in(root, &place.path, place.links, OFlags::DIRECTORY)
-            .named(Call::Openat2)
-            .map(Some),
-        Err(Errno::EXIST | Errno::NOENT) => Ok(None),
-        Err(errno) => Err(Fail::new(Call::Mkdirat, errno)),
+) -> Result<bool, Fail> {
+    let mode = Mode::from_raw_mode(mode);
+    let (call, made) = if kind == FileType::Directory {
+        (Call::Mkdirat, rustix::fs::mkdirat(root, &place.path, mode))
+    } else {
+        let made = rustix::fs::mknodat(root, &place.path, kind, mode, 0);
+        (Call::Mknodat, made)
+    };
+    match made {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST | Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Fail::new(call, errno)),
     }
 }
 
@@ -127,8 +164,8 @@ pub(super) fn create(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<Owne
     rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode))
 }
 
-/// Opens something that is not a directory, to be covered; makes an empty file where nothing is.
-pub(super) fn file(root: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, Fail> {
+/// Opens what is to be covered; makes an empty file where nothing is.
+fn file(root: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, Fail> {
     match open_in(root, &place.path, place.links, OFlags::empty()) {
         Err(Errno::NOENT) => {}
         done => return done.named(Call::Openat2),

@@ -10,7 +10,7 @@ use core::ffi::CStr;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How often a tree is gone through; more than once only if somebody moves its directories meanwhile.
 const ROUNDS: usize = 8;
@@ -101,7 +101,7 @@ fn remount(top: BorrowedFd<'_>, mount: &Mount<'_>, attributes: u64) -> Result<bo
         }
         Err(errno) => return Err(Fail::new(Call::Openat2, errno)),
     };
-    if mount_id(&root)? != mount.id {
+    if mount_id(root.as_fd(), c"")? != mount.id {
         return Ok(false);
     }
     let flags = MountFlags::BIND | flags(mount.attributes | attributes);

@@ -4,6 +4,7 @@
 //! them it is made on the stage, a tmpfs over the old root that no path leads to, and moved from there: the
 //! result is the same, and so are the guarantees.
 
+use super::place::Spot;
 use super::remount;
 use crate::plan::op::{FileSystem, Source};
 use crate::spawn::record::{Call, Fail, Named, Note, Record};
@@ -440,6 +441,13 @@ impl Way<'_> {
         rustix::mount::move_mount(&mount.fd, c"", at, c"", flags).named(Call::MoveMount)
     }
 
+    pub(super) fn attach(&self, mount: &Mount, at: &Spot<'_>) -> Result<(), Fail> {
+        match at {
+            Spot::Opened(at) => self.attach_at(mount, at),
+            Spot::Named(dir, name) => self.attach_named(mount, *dir, name),
+        }
+    }
+
     /// The same for a name that nobody else can change.
     pub(super) fn attach_named(
         &self,
@@ -521,11 +529,11 @@ pub(super) fn is_dir(fd: &OwnedFd) -> Result<bool, Fail> {
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-/// The id of the mount that a descriptor is on. The kernel adds it to whatever is asked for, and asked
+/// The id of the mount that a file is on. The kernel adds it to whatever is asked for, and asked
 /// for nothing, no file system refuses.
-pub(super) fn mount_id(fd: &OwnedFd) -> Result<u64, Fail> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let stat = rustix::fs::statx(fd, c"", flags, StatxFlags::empty()).named(Call::Statx)?;
+pub(super) fn mount_id(dir: BorrowedFd<'_>, path: &CStr) -> Result<u64, Fail> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let stat = rustix::fs::statx(dir, path, flags, StatxFlags::empty()).named(Call::Statx)?;
     if stat.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
         return Err(Fail::new(Call::Statx, Errno::OPNOTSUPP));
     }

@@ -12,14 +12,18 @@ pub(super) const ENOENT: Errno = 2;
 pub(super) const EACCES: Errno = 13;
 pub(super) const ENODEV: Errno = 19;
 pub(super) const ENOTDIR: Errno = 20;
+pub(super) const ENOTTY: Errno = 25;
 pub(super) const ETIMEDOUT: Errno = 110;
 pub(super) const ESTALE: Errno = 116;
 
 pub(super) const SIGKILL: u32 = 9;
 pub(super) const SIGCHLD: u32 = 17;
+pub(super) const SIGCONT: u32 = 18;
 
 const CLONE_VM: usize = 0x100;
 const CLONE_VFORK: usize = 0x4000;
+const CLONE_PARENT: usize = 0x8000;
+const CLONE_PARENT_SETTID: usize = 0x10_0000;
 
 #[cfg(target_arch = "x86_64")]
 mod number {
@@ -30,6 +34,7 @@ mod number {
     pub(super) const EXIT_GROUP: usize = 231;
     pub(super) const FACCESSAT: usize = 269;
     pub(super) const FCNTL: usize = 72;
+    pub(super) const GETPID: usize = 39;
     pub(super) const IOCTL: usize = 16;
     pub(super) const KILL: usize = 62;
     pub(super) const OPENAT: usize = 257;
@@ -56,6 +61,7 @@ mod number {
     pub(super) const EXIT_GROUP: usize = 94;
     pub(super) const FACCESSAT: usize = 48;
     pub(super) const FCNTL: usize = 25;
+    pub(super) const GETPID: usize = 172;
     pub(super) const IOCTL: usize = 29;
     pub(super) const KILL: usize = 129;
     pub(super) const OPENAT: usize = 56;
@@ -76,7 +82,10 @@ mod number {
 /// # Safety
 /// The arguments must be valid for that system call.
 #[cfg(target_arch = "x86_64")]
-unsafe fn syscall<const N: usize>(number: usize, args: [usize; N]) -> Result<usize, Errno> {
+pub(super) unsafe fn syscall<const N: usize>(
+    number: usize,
+    args: [usize; N],
+) -> Result<usize, Errno> {
     let arg = |index: usize| args.get(index).copied().unwrap_or(0);
     let value: isize;
     // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
@@ -101,7 +110,10 @@ unsafe fn syscall<const N: usize>(number: usize, args: [usize; N]) -> Result<usi
 /// # Safety
 /// The arguments must be valid for that system call.
 #[cfg(target_arch = "aarch64")]
-unsafe fn syscall<const N: usize>(number: usize, args: [usize; N]) -> Result<usize, Errno> {
+pub(super) unsafe fn syscall<const N: usize>(
+    number: usize,
+    args: [usize; N],
+) -> Result<usize, Errno> {
     let arg = |index: usize| args.get(index).copied().unwrap_or(0);
     let value: isize;
     // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
@@ -128,25 +140,59 @@ fn result(value: isize) -> Result<usize, Errno> {
     }
 }
 
-fn number(value: i32) -> usize {
+pub(super) fn number(value: i32) -> usize {
     value.cast_unsigned() as usize
 }
 
-/// What runs in [`vfork`]'s child. It must not return.
+/// What runs in the child of [`vfork`] or [`sibling`]. It must not return.
 pub(super) type Entry<T> = unsafe extern "C" fn(*mut T) -> !;
 
 /// Room for the child of [`vfork`].
 #[repr(C, align(16))]
 pub(super) struct Stack(pub(super) core::mem::MaybeUninit<[u8; 8192]>);
 
+/// Room for a [`sibling`], which lives on: as process 1 it starts the program from here.
+#[repr(C, align(16))]
+pub(super) struct LargeStack(pub(super) core::mem::MaybeUninit<[u8; 65_536]>);
+
 /// A child on this memory, which runs `entry(data)` on a stack of its own. Returns when it has exec'd or
 /// exited.
 pub(super) fn vfork<T>(stack: &mut Stack, entry: Entry<T>, data: &mut T) -> Result<i32, Errno> {
     let top = (&raw mut *stack).addr() + size_of::<Stack>();
     let flags = CLONE_VM | CLONE_VFORK | SIGCHLD as usize;
+    // SAFETY: the stack is the child's alone, and the parent is suspended meanwhile.
+    unsafe { clone(flags, top, entry, data, core::ptr::null_mut()) }
+}
+
+/// A sibling on this memory, a child of the caller's parent. Its pid is stored before it runs.
+///
+/// # Safety
+/// Whoever calls this exits without using the stack or the data again.
+pub(super) unsafe fn sibling<T>(
+    stack: &mut LargeStack,
+    entry: Entry<T>,
+    data: &mut T,
+    pid: *mut u32,
+) -> Result<i32, Errno> {
+    let top = (&raw mut *stack).addr() + size_of::<LargeStack>();
+    let flags = CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID;
+    // SAFETY: as the caller says.
+    unsafe { clone(flags, top, entry, data, pid) }
+}
+
+/// # Safety
+/// As long as the child uses the stack below `top` and the data, nobody else does; `pid` is null or can be
+/// written to.
+unsafe fn clone<T>(
+    flags: usize,
+    top: usize,
+    entry: Entry<T>,
+    data: &mut T,
+    pid: *mut u32,
+) -> Result<i32, Errno> {
     let value: isize;
     // SAFETY: in the parent only the result registers change. The child starts on its own stack,
-    // aligned as a call wants it, never leaves `entry`, and the parent is suspended meanwhile.
+    // aligned as a call wants it, and never leaves `entry`; the rest is the caller's to say.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         core::arch::asm!(
@@ -161,7 +207,7 @@ pub(super) fn vfork<T>(stack: &mut Stack, entry: Entry<T>, data: &mut T) -> Resu
             inlateout("rax") number::CLONE => value,
             in("rdi") flags,
             in("rsi") top,
-            in("rdx") 0_usize,
+            in("rdx") pid,
             in("r10") 0_usize,
             in("r8") 0_usize,
             in("r12") entry,
@@ -185,7 +231,7 @@ pub(super) fn vfork<T>(stack: &mut Stack, entry: Entry<T>, data: &mut T) -> Resu
             in("x8") number::CLONE,
             inlateout("x0") flags => value,
             in("x1") top,
-            in("x2") 0_usize,
+            in("x2") pid,
             in("x3") 0_usize,
             in("x4") 0_usize,
             in("x9") entry,
@@ -457,4 +503,15 @@ pub(super) fn take_terminal(fd: i32) -> Result<(), Errno> {
     const TIOCSCTTY: usize = 0x540e;
     // SAFETY: takes a number, not a pointer.
     unsafe { syscall(number::IOCTL, [number(fd), TIOCSCTTY, 0]) }.map(drop)
+}
+
+/// Makes the caller's own process group the foreground one of its session's terminal. `SIGTTOU` is blocked.
+pub(super) fn to_foreground(fd: i32) -> Result<(), Errno> {
+    const TIOCSPGRP: usize = 0x5410;
+    // SAFETY: no pointers.
+    let pid = unsafe { syscall::<0>(number::GETPID, []) }?;
+    let group = i32::try_from(pid).unwrap_or(0);
+    let args = [number(fd), TIOCSPGRP, core::ptr::from_ref(&group).addr()];
+    // SAFETY: a pid_t for the kernel to read.
+    unsafe { syscall(number::IOCTL, args) }.map(drop)
 }

@@ -99,17 +99,19 @@ impl Attempt<'_> {
 fn prepare(job: &Job) -> Result<(), (u32, Errno)> {
     if job.is(setting::NEW_SESSION) {
         calls::new_session().map_err(|errno| (call::SETSID, errno))?;
-    } else if job.is(setting::SIGNAL_GROUP) {
+    } else if job.is(setting::SIGNAL_GROUP | setting::FOREGROUND) {
         calls::new_group().map_err(|errno| (call::SETPGID, errno))?;
     }
-    for (stream, setting) in [
-        (0, setting::TERMINAL_0),
-        (1, setting::TERMINAL_1),
-        (2, setting::TERMINAL_2),
-    ] {
-        if job.is(setting) {
-            calls::take_terminal(stream).map_err(|errno| (call::IOCTL, errno))?;
+    if job.is(setting::CONTROLLING_TERMINAL) {
+        calls::take_terminal(job.terminal).map_err(|errno| (call::IOCTL, errno))?;
+    }
+    if job.is(setting::FOREGROUND) {
+        match calls::to_foreground(job.terminal) {
+            // The caller has given something else for want of a terminal.
+            Ok(()) | Err(calls::ENOTTY) => {}
+            Err(errno) => return Err((call::IOCTL, errno)),
         }
+        calls::close(job.terminal);
     }
     // A mask that is valid cannot be refused.
     let _ = calls::set_signal_mask(0);

@@ -3,6 +3,7 @@
 use super::calls::{self, PollFd, Waited};
 use super::exec;
 use super::job::Job;
+use super::join;
 use super::message::{
     AT_GATE, CONTINUED, ENDED, Ended, FAILED, RELEASE, Report, SEEN, SIGNAL, STARTED, STOPPED,
     Usage, call, setting,
@@ -12,6 +13,17 @@ use core::mem::MaybeUninit;
 /// Does what the job says, and never returns.
 pub(super) fn run(job: &Job) -> ! {
     protect(job);
+    if job.is(setting::JOIN) {
+        join::run(job)
+    }
+    begin(job)
+}
+
+/// What is left once the process is where it belongs.
+pub(super) fn begin(job: &Job) -> ! {
+    if job.is(setting::DIE_WITH_PARENT) {
+        die_with_parent(job);
+    }
     if job.is(setting::GATE) {
         tell(job, AT_GATE, 0);
         await_release(job);
@@ -48,21 +60,22 @@ pub(super) fn run(job: &Job) -> ! {
     }
 }
 
-/// Nobody looks into this process, no signal is lost, and it ends if the caller already has.
+/// Nobody looks into this process, and no signal is lost.
 fn protect(job: &Job) {
-    const PR_SET_PDEATHSIG: usize = 1;
     const PR_SET_DUMPABLE: usize = 4;
     calls::prctl(PR_SET_DUMPABLE, 0);
     calls::set_name(c"ringfence-init");
     let _ = calls::set_signal_mask(u64::MAX);
     calls::set_cloexec(job.control);
-    if job.is(setting::DIE_WITH_PARENT) {
-        // exec forgets it where it changes capabilities.
-        calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
-        let mut control = [PollFd::new(job.control)];
-        if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
-            calls::exit(127);
-        }
+}
+
+/// exec forgets it where it changes capabilities, and so do new ids and a clone.
+fn die_with_parent(job: &Job) {
+    const PR_SET_PDEATHSIG: usize = 1;
+    calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
+    let mut control = [PollFd::new(job.control)];
+    if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
+        calls::exit(127);
     }
 }
 
@@ -178,8 +191,11 @@ impl<'a> Init<'a> {
 
     /// Passes a signal on. When the program has ended and the others are waited for, they all get it.
     fn signal(&self, signal: u32, value: Option<u64>) {
+        // A terminal stops the whole group.
+        let to_group = self.job.is(setting::SIGNAL_GROUP)
+            || (self.job.is(setting::FOREGROUND) && signal == calls::SIGCONT);
         let to = match self.program {
-            Some(program) if self.job.is(setting::SIGNAL_GROUP) => -program,
+            Some(program) if to_group => -program,
             Some(program) => program,
             None => -1,
         };

@@ -7,6 +7,8 @@ use super::calls::{Text, Texts};
 pub(super) struct Job {
     /// The socket to the caller.
     pub(super) control: i32,
+    /// The program's terminal. Without the caller's, something else is there.
+    pub(super) terminal: i32,
     /// Bits of [`setting`](super::message::setting).
     pub(super) settings: u32,
     /// The paths to try to execute, and their number.
@@ -14,6 +16,8 @@ pub(super) struct Job {
     pub(super) count: usize,
     pub(super) argv: Texts,
     pub(super) envp: Texts,
+    /// The file with the work of the `join` role, if that is to be done.
+    pub(super) work: i32,
 }
 
 impl Job {

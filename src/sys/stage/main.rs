@@ -1,4 +1,5 @@
-//! The second stage as a program: `ringfence-init CONTROL,SETTINGS,COUNT CANDIDATE... ARGUMENT...`,
+//! The second stage as a program:
+//! `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL,WORK CANDIDATE... ARGUMENT...`,
 //! with the environment of the program that it starts.
 //!
 //! It is built by the build script, without libc and std; it has no data that is written to.
@@ -6,9 +7,11 @@
 #![no_main]
 
 mod calls;
+mod enter;
 mod exec;
 mod init;
 mod job;
+mod join;
 mod message;
 
 use calls::{Text, Texts};
@@ -52,7 +55,8 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `argc` of them are there.
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
-    let Some([control, settings, count]) = settings.and_then(|text| unsafe { numbers(*text) })
+    let Some([control, settings, count, terminal, work]) =
+        settings.and_then(|text| unsafe { numbers(*text) })
     else {
         calls::exit(127)
     };
@@ -62,6 +66,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     }
     init::run(&Job {
         control: control.cast_signed(),
+        terminal: terminal.cast_signed(),
         settings,
         // SAFETY: these are `argc` pointers and a null pointer.
         first: unsafe { arguments.add(BEFORE) },
@@ -69,6 +74,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
         // SAFETY: as above.
         argv: unsafe { arguments.add(BEFORE + count) },
         envp,
+        work: work.cast_signed(),
     })
 }
 
@@ -76,8 +82,8 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
 ///
 /// # Safety
 /// The text is null-terminated.
-unsafe fn numbers(mut text: Text) -> Option<[u32; 3]> {
-    let mut numbers = [0_u32; 3];
+unsafe fn numbers(mut text: Text) -> Option<[u32; 5]> {
+    let mut numbers = [0_u32; 5];
     let mut rest = numbers.iter_mut();
     let mut number = rest.next()?;
     loop {

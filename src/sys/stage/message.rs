@@ -42,6 +42,109 @@ pub(crate) mod call {
     pub(crate) const IOCTL: u32 = 4;
     pub(crate) const SETPGID: u32 = 5;
     pub(crate) const SIGNALFD: u32 = 6;
+    pub(crate) const MMAP: u32 = 7;
+    /// From here on the note is the number of the operation of the plan that failed.
+    pub(crate) const SETNS: u32 = 16;
+    pub(crate) const UNSHARE: u32 = 17;
+    pub(crate) const FCHDIR: u32 = 18;
+    pub(crate) const CHROOT: u32 = 19;
+    pub(crate) const CHDIR: u32 = 20;
+    pub(crate) const SETHOSTNAME: u32 = 21;
+    pub(crate) const SETDOMAINNAME: u32 = 22;
+    pub(crate) const MOUNT: u32 = 23;
+    pub(crate) const SOCKET: u32 = 24;
+    pub(crate) const LOOPBACK: u32 = 25;
+    pub(crate) const SETGROUPS: u32 = 26;
+    pub(crate) const SETRESGID: u32 = 27;
+    pub(crate) const SETRESUID: u32 = 28;
+    pub(crate) const PRCTL: u32 = 29;
+    pub(crate) const CAPSET: u32 = 30;
+    pub(crate) const FORK: u32 = 31;
+}
+
+/// One operation of the `join` role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    /// One of the constants of [`what`].
+    pub(crate) what: u32,
+    /// The number of a descriptor in the stage, or -1.
+    pub(crate) fd: i32,
+    pub(crate) value: u32,
+    pub(crate) other: u64,
+    /// Where its text begins, behind the instructions, and how long it is.
+    pub(crate) at: u32,
+    pub(crate) length: u32,
+}
+
+impl Instruction {
+    /// How many words one takes.
+    pub(crate) const WORDS: usize = 4;
+
+    pub(crate) fn to_words(self) -> [u64; Self::WORDS] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            pair(self.what, self.fd.cast_unsigned()),
+            self.value.into(),
+            self.other,
+            pair(self.at, self.length),
+        ]
+    }
+
+    pub(crate) fn from_words([first, value, other, text]: [u64; Self::WORDS]) -> Self {
+        Self {
+            what: low(first),
+            fd: low(first >> 32).cast_signed(),
+            value: low(value),
+            other,
+            at: low(text),
+            length: low(text >> 32),
+        }
+    }
+}
+
+/// The lower half of a word.
+#[expect(clippy::cast_possible_truncation, reason = "that is what is wanted")]
+pub(crate) const fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// What precedes the instructions in the work of the `join` role, in words: the pid of a sibling, which the
+/// kernel stores; how many instructions there are; the number of the plan's operation that is the first.
+pub(crate) const WORK_HEADER: usize = 3;
+
+/// The most bytes that the work of the `join` role may take.
+pub(crate) const WORK_SIZE: usize = 512 * 1024;
+
+pub(crate) mod what {
+    /// Enter the namespace `fd` of the kind `value`, unless it is the inode `other` that the text leads to.
+    pub(crate) const JOIN: u32 = 1;
+    /// [`JOIN`], and look first: where one is already must not be entered again.
+    pub(crate) const JOIN_OTHER: u32 = 2;
+    /// Make new namespaces of the kinds `value`.
+    pub(crate) const UNSHARE: u32 = 3;
+    /// Make the mounts private.
+    pub(crate) const PRIVATE: u32 = 4;
+    pub(crate) const HOSTNAME: u32 = 5;
+    pub(crate) const DOMAINNAME: u32 = 6;
+    pub(crate) const LOOPBACK_UP: u32 = 7;
+    /// Make the directory `fd` the root and the working directory.
+    pub(crate) const ROOT: u32 = 8;
+    /// Make the directory `fd` the working directory.
+    pub(crate) const DIR: u32 = 9;
+    /// Make the text the working directory.
+    pub(crate) const CHDIR: u32 = 10;
+    /// Go on as a sibling, which is born into the pid namespace.
+    pub(crate) const FORK: u32 = 11;
+    /// Keep capabilities when the user id changes.
+    pub(crate) const KEEP_CAPS: u32 = 12;
+    /// Set the groups to those in the text, 4 bytes each; with `other`, it does not matter if that is refused.
+    pub(crate) const GROUPS: u32 = 13;
+    /// Take on the group id `value`; with `other`, where it does not exist, keep one's own if that does.
+    pub(crate) const GID: u32 = 14;
+    /// Take on the user id `value`, in the same way.
+    pub(crate) const UID: u32 = 15;
+    /// Let the program keep all capabilities.
+    pub(crate) const AMBIENT: u32 = 16;
 }
 
 pub(crate) mod note {
@@ -110,8 +213,10 @@ pub(crate) mod setting {
     pub(crate) const NEW_SESSION: u32 = 16;
     /// Die with the caller.
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
-    /// The terminal that is this stream becomes the controlling one of the program's session.
-    pub(crate) const TERMINAL_0: u32 = 256;
-    pub(crate) const TERMINAL_1: u32 = 512;
-    pub(crate) const TERMINAL_2: u32 = 1024;
+    /// The terminal becomes the controlling one of the program's session.
+    pub(crate) const CONTROLLING_TERMINAL: u32 = 256;
+    /// The program leads a process group, in the foreground of the terminal if that is one.
+    pub(crate) const FOREGROUND: u32 = 512;
+    /// First do the work of the `join` role.
+    pub(crate) const JOIN: u32 = 1 << 16;
 }

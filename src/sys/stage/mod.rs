@@ -7,11 +7,15 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod calls;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod enter;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod exec;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod init;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod job;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod join;
 pub(crate) mod message;
 
 use crate::sys::exec::StringArray;
@@ -41,7 +45,7 @@ const BEFORE: usize = 2;
 /// `arguments` are those of the program, with `count` candidates among them.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) fn run(
-    control: RawFd,
+    (control, terminal): (RawFd, RawFd),
     settings: u32,
     count: usize,
     arguments: &StringArray,
@@ -54,16 +58,19 @@ pub(crate) fn run(
     };
     init::run(&job::Job {
         control,
+        terminal,
         settings,
         first: first.cast(),
         count,
         argv: argv.cast(),
         envp: envp.pointers().as_ptr().cast(),
+        // A copy of the caller's memory enters no namespaces of others.
+        work: -1,
     })
 }
 
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn run(_: RawFd, _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
+pub(crate) fn run(_: (RawFd, RawFd), _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
     super::exec::exit_group(127)
 }

@@ -1,0 +1,217 @@
+//! The system calls of the `join` role, with nothing but `core`.
+
+use super::calls::{Errno, Text, number, syscall};
+
+#[cfg(target_arch = "x86_64")]
+mod nr {
+    pub(super) const CAPGET: usize = 125;
+    pub(super) const CAPSET: usize = 126;
+    pub(super) const CHDIR: usize = 80;
+    pub(super) const CHROOT: usize = 161;
+    pub(super) const FCHDIR: usize = 81;
+    pub(super) const GETGID: usize = 104;
+    pub(super) const GETUID: usize = 102;
+    pub(super) const IOCTL: usize = 16;
+    pub(super) const MMAP: usize = 9;
+    pub(super) const MOUNT: usize = 165;
+    pub(super) const NEWFSTATAT: usize = 262;
+    pub(super) const PRCTL: usize = 157;
+    pub(super) const SETDOMAINNAME: usize = 171;
+    pub(super) const SETGROUPS: usize = 116;
+    pub(super) const SETHOSTNAME: usize = 170;
+    pub(super) const SETNS: usize = 308;
+    pub(super) const SETRESGID: usize = 119;
+    pub(super) const SETRESUID: usize = 117;
+    pub(super) const SOCKET: usize = 41;
+    pub(super) const UNSHARE: usize = 272;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod nr {
+    pub(super) const CAPGET: usize = 90;
+    pub(super) const CAPSET: usize = 91;
+    pub(super) const CHDIR: usize = 49;
+    pub(super) const CHROOT: usize = 51;
+    pub(super) const FCHDIR: usize = 50;
+    pub(super) const GETGID: usize = 176;
+    pub(super) const GETUID: usize = 174;
+    pub(super) const IOCTL: usize = 29;
+    pub(super) const MMAP: usize = 222;
+    pub(super) const MOUNT: usize = 40;
+    pub(super) const NEWFSTATAT: usize = 79;
+    pub(super) const PRCTL: usize = 167;
+    pub(super) const SETDOMAINNAME: usize = 162;
+    pub(super) const SETGROUPS: usize = 159;
+    pub(super) const SETHOSTNAME: usize = 161;
+    pub(super) const SETNS: usize = 268;
+    pub(super) const SETRESGID: usize = 149;
+    pub(super) const SETRESUID: usize = 147;
+    pub(super) const SOCKET: usize = 198;
+    pub(super) const UNSHARE: usize = 97;
+}
+
+/// Maps a file that the caller has mapped as well. What lies behind its end must not be touched.
+pub(super) fn map_shared(fd: i32, length: usize) -> Result<*mut u64, Errno> {
+    const PROT_READ_WRITE: usize = 3;
+    const MAP_SHARED: usize = 1;
+    let args = [0, length, PROT_READ_WRITE, MAP_SHARED, number(fd), 0];
+    // SAFETY: a new mapping at a place that the kernel chooses.
+    let at = unsafe { syscall(nr::MMAP, args) }?;
+    Ok(core::ptr::with_exposed_provenance_mut(at))
+}
+
+pub(super) fn setns(fd: i32, kind: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::SETNS, [number(fd), kind as usize]) }.map(drop)
+}
+
+/// New namespaces only.
+pub(super) fn unshare(kinds: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers, and no descriptor table is left.
+    unsafe { syscall(nr::UNSHARE, [kinds as usize]) }.map(drop)
+}
+
+/// The inode number of the file that a path leads to.
+///
+/// # Safety
+/// A null-terminated string.
+pub(super) unsafe fn inode(path: Text) -> Result<u64, Errno> {
+    const AT_FDCWD: i32 = -100;
+    // More than `struct stat` takes on either architecture, which begins with the device and the inode.
+    let mut stat = [0_u64; 32];
+    let args = [number(AT_FDCWD), path.addr(), stat.as_mut_ptr().addr(), 0];
+    // SAFETY: as the caller says, and a structure large enough.
+    unsafe { syscall(nr::NEWFSTATAT, args) }?;
+    let [_, inode, ..] = stat;
+    Ok(inode)
+}
+
+pub(super) fn make_private() -> Result<(), Errno> {
+    const MS_REC: usize = 0x4000;
+    const MS_PRIVATE: usize = 0x4_0000;
+    let root = c"/".as_ptr().addr();
+    // SAFETY: a null-terminated string, and null where nothing is looked at.
+    unsafe { syscall(nr::MOUNT, [0, root, 0, MS_REC | MS_PRIVATE, 0]) }.map(drop)
+}
+
+pub(super) fn fchdir(fd: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::FCHDIR, [number(fd)]) }.map(drop)
+}
+
+/// Makes the working directory the root.
+pub(super) fn chroot_here() -> Result<(), Errno> {
+    // SAFETY: a null-terminated string.
+    unsafe { syscall(nr::CHROOT, [c".".as_ptr().addr()]) }.map(drop)
+}
+
+/// # Safety
+/// A null-terminated string.
+pub(super) unsafe fn chdir(path: Text) -> Result<(), Errno> {
+    // SAFETY: as the caller says.
+    unsafe { syscall(nr::CHDIR, [path.addr()]) }.map(drop)
+}
+
+pub(super) fn sethostname(name: &[u8]) -> Result<(), Errno> {
+    // SAFETY: a name of that length.
+    unsafe { syscall(nr::SETHOSTNAME, [name.as_ptr().addr(), name.len()]) }.map(drop)
+}
+
+pub(super) fn setdomainname(name: &[u8]) -> Result<(), Errno> {
+    // SAFETY: a name of that length.
+    unsafe { syscall(nr::SETDOMAINNAME, [name.as_ptr().addr(), name.len()]) }.map(drop)
+}
+
+/// A socket to ask about interfaces by.
+pub(super) fn socket() -> Result<i32, Errno> {
+    const AF_UNIX: usize = 1;
+    const SOCK_DGRAM: usize = 2;
+    const SOCK_CLOEXEC: usize = 0o2_000_000;
+    // SAFETY: no pointers.
+    let fd = unsafe { syscall(nr::SOCKET, [AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0]) }?;
+    Ok(i32::try_from(fd).unwrap_or(-1))
+}
+
+/// Brings the interface `lo` up.
+pub(super) fn loopback_up(socket: i32) -> Result<(), Errno> {
+    const SIOCSIFFLAGS: usize = 0x8914;
+    const IFF_UP_RUNNING: u8 = 0x41;
+    // `struct ifreq`: a name of 16 bytes, then the flags.
+    let mut request = [0_u8; 40];
+    let [first, second, ..] = &mut request;
+    (*first, *second) = (b'l', b'o');
+    if let Some(flags) = request.get_mut(16) {
+        *flags = IFF_UP_RUNNING;
+    }
+    let args = [number(socket), SIOCSIFFLAGS, request.as_ptr().addr()];
+    // SAFETY: a structure of the kernel's size.
+    unsafe { syscall(nr::IOCTL, args) }.map(drop)
+}
+
+/// # Safety
+/// There are so many numbers of four bytes at that address.
+pub(super) unsafe fn setgroups(count: usize, groups: *const u8) -> Result<(), Errno> {
+    // SAFETY: as the caller says.
+    unsafe { syscall(nr::SETGROUPS, [count, groups.addr()]) }.map(drop)
+}
+
+pub(super) fn setresgid(id: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::SETRESGID, [id as usize; 3]) }.map(drop)
+}
+
+pub(super) fn setresuid(id: u32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::SETRESUID, [id as usize; 3]) }.map(drop)
+}
+
+pub(super) fn own_gid() -> u32 {
+    // SAFETY: no arguments.
+    let id = unsafe { syscall::<0>(nr::GETGID, []) }.unwrap_or(usize::MAX);
+    u32::try_from(id).unwrap_or(u32::MAX)
+}
+
+pub(super) fn own_uid() -> u32 {
+    // SAFETY: no arguments.
+    let id = unsafe { syscall::<0>(nr::GETUID, []) }.unwrap_or(usize::MAX);
+    u32::try_from(id).unwrap_or(u32::MAX)
+}
+
+/// Keeps the permitted capabilities when the user id changes.
+pub(super) fn keep_caps() -> Result<(), Errno> {
+    const PR_SET_KEEPCAPS: usize = 8;
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::PRCTL, [PR_SET_KEEPCAPS, 1, 0, 0, 0]) }.map(drop)
+}
+
+/// Makes all permitted capabilities effective and inheritable. Returns them.
+pub(super) fn spread_caps() -> Result<u64, Errno> {
+    const VERSION_3: u64 = 0x2008_0522;
+    /// Two halves of effective, permitted and inheritable.
+    type Sets = [u32; 6];
+    let header = VERSION_3;
+    let mut sets: Sets = [0; 6];
+    let header = core::ptr::from_ref(&header).addr();
+    // SAFETY: a header of version and pid 0, and structures of the kernel's size.
+    unsafe { syscall(nr::CAPGET, [header, sets.as_mut_ptr().addr()]) }?;
+    let [_, low, _, _, high, _] = sets;
+    let sets: Sets = [low, low, low, high, high, high];
+    // SAFETY: as above.
+    unsafe { syscall(nr::CAPSET, [header, sets.as_ptr().addr()]) }?;
+    Ok(u64::from(low) | u64::from(high) << 32)
+}
+
+/// Lets a capability survive exec.
+pub(super) fn raise_ambient(capability: u32) -> Result<(), Errno> {
+    const PR_CAP_AMBIENT: usize = 47;
+    const PR_CAP_AMBIENT_RAISE: usize = 2;
+    let args = [
+        PR_CAP_AMBIENT,
+        PR_CAP_AMBIENT_RAISE,
+        capability as usize,
+        0,
+        0,
+    ];
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::PRCTL, args) }.map(drop)
+}

@@ -1,0 +1,126 @@
+//! The caller's controlling terminal, handed to a program and taken back as a job-control shell does it.
+
+use crate::sys::signal;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{Pid, getpgrp, getsid, test_kill_process_group};
+use rustix::termios::{
+    OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetsid, tcsetattr, tcsetpgrp,
+};
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The terminal, while there is a program that it may be handed to.
+#[derive(Debug)]
+pub(crate) struct Controlling {
+    fd: OwnedFd,
+    /// The program's process group, once it is known.
+    program: Option<Pid>,
+    /// The caller has given the terminal away, or the child is about to take it.
+    given: bool,
+    /// Those that the caller has used.
+    modes: Termios,
+    /// Those that the program used when it was stopped.
+    stopped_with: Option<Termios>,
+}
+
+impl Controlling {
+    /// `None` where there is no controlling terminal.
+    pub(crate) fn open() -> Option<Self> {
+        let fd = find()?;
+        Some(Self {
+            given: is_foreground(fd.as_fd()),
+            modes: tcgetattr(&fd).ok()?,
+            fd,
+            program: None,
+            stopped_with: None,
+        })
+    }
+
+    /// The terminal for the child to take. Not from the background: there it is somebody else's.
+    pub(crate) fn to_give(&self) -> Option<BorrowedFd<'_>> {
+        self.given.then_some(self.fd.as_fd())
+    }
+
+    /// The program has been started, as the leader of this group.
+    pub(crate) fn started(&mut self, program: Option<Pid>) {
+        self.program = program;
+    }
+
+    /// The program has been stopped: the caller can use the terminal.
+    pub(crate) fn stopped(&mut self) {
+        if self.given {
+            self.stopped_with = tcgetattr(&self.fd).ok();
+        }
+        self.take_back(true);
+    }
+
+    /// The program goes on, with the terminal if the caller has it.
+    pub(crate) fn continued(&mut self) {
+        let Some(program) = self.program else { return };
+        if self.given || !is_foreground(self.fd.as_fd()) {
+            return;
+        }
+        let modes = self.stopped_with.take();
+        self.given = from_background(|| {
+            if let Some(modes) = modes {
+                let _ = tcsetattr(&self.fd, OptionalActions::Now, &modes);
+            }
+            tcsetpgrp(&self.fd, program).is_ok()
+        });
+    }
+
+    /// The program has ended. One that was killed may have left modes that nobody can type in.
+    pub(crate) fn ended(&mut self, killed: bool) {
+        self.take_back(killed);
+    }
+
+    fn take_back(&mut self, restore: bool) {
+        if !mem::take(&mut self.given) || !self.is_the_programs() {
+            return;
+        }
+        // A terminal that has hung up is nobody's any more.
+        from_background(|| {
+            let _ = tcsetpgrp(&self.fd, getpgrp());
+            if restore {
+                let _ = tcsetattr(&self.fd, OptionalActions::Now, &self.modes);
+            }
+        });
+    }
+
+    /// Nobody else has got it meanwhile, such as a shell that has stopped the caller.
+    fn is_the_programs(&self) -> bool {
+        tcgetpgrp(&self.fd).is_ok_and(|group| {
+            self.program == Some(group) || test_kill_process_group(group) == Err(Errno::SRCH)
+        })
+    }
+}
+
+fn find() -> Option<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(fd) = rustix::fs::open(c"/dev/tty", flags, Mode::empty()) {
+        return Some(fd);
+    }
+    // Where /dev is not the usual one.
+    let session = getsid(None).ok()?;
+    let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()]
+        .into_iter()
+        .find(|stream| tcgetsid(stream) == Ok(session))
+        .and_then(|stream| fcntl_dupfd_cloexec(stream, 3).ok())
+}
+
+fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
+    tcgetpgrp(terminal) == Ok(getpgrp())
+}
+
+/// Runs what the kernel would stop a background process for.
+pub(super) fn from_background<T>(call: impl FnOnce() -> T) -> T {
+    let before = signal::block(1 << (libc::SIGTTOU - 1));
+    let result = call();
+    if let Ok(before) = before {
+        // Restoring a mask that was in force cannot fail.
+        let _ = signal::set_mask(before);
+    }
+    result
+}
