@@ -65,6 +65,9 @@ pub struct Child {
     control: Option<Control>,
     pub(crate) controlling: Option<Controlling>,
     at_gate: bool,
+    /// What ends with this: its places in networks.
+    #[cfg(feature = "net")]
+    attached: Vec<crate::sandbox::attach::Attached>,
 }
 
 /// What a program and its descendants that it has waited for have used, as
@@ -124,6 +127,8 @@ impl Child {
             pidfd,
             status: None,
             usage: None,
+            #[cfg(feature = "net")]
+            attached: Vec::new(),
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
@@ -156,6 +161,11 @@ impl Child {
         if let Some(controlling) = &mut self.controlling {
             controlling.started(leader.and_then(Pid::from_raw));
         }
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn keep(&mut self, attached: crate::sandbox::attach::Attached) {
+        self.attached.push(attached);
     }
 
     pub(crate) fn control(&self) -> Option<&Control> {

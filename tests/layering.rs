@@ -63,7 +63,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "process",
-        may_name: &["error", "ns", "plan", "spawn", "sys", "terminal"],
+        may_name: &[
+            "error",
+            "ns",
+            "plan",
+            "sandbox::attach",
+            "spawn",
+            "sys",
+            "terminal",
+        ],
     },
     Rule {
         module: "terminal",

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How often other numbers are taken if those chosen for new interfaces turn out to be in use.
 const ATTEMPTS: usize = 8;
@@ -109,7 +109,7 @@ impl<'a> Change<'a> {
                 let mut undo = None;
                 // What was made in the same batch goes as a whole.
                 if !indexes.is_new(&change.link) {
-                    let now = indexes.netlink.link(&change.link)?;
+                    let now = indexes.netlink.link(indexes.now(&change.link))?;
                     undo = Some(Undo::Send(change.reverse(&now).message(indexes)?));
                 }
                 if let Some(name) = change.new_name() {
@@ -132,6 +132,8 @@ pub(super) struct Indexes<'n> {
     known: HashMap<String, u32>,
     /// The numbers of those that are made in the batch, and whether they were chosen here.
     new: HashMap<u32, bool>,
+    /// The names of those that are made in the batch.
+    new_names: HashSet<String>,
 }
 
 impl<'n> Indexes<'n> {
@@ -140,6 +142,7 @@ impl<'n> Indexes<'n> {
             netlink,
             known: HashMap::new(),
             new: HashMap::new(),
+            new_names: HashSet::new(),
         }
     }
 
@@ -154,6 +157,15 @@ impl<'n> Indexes<'n> {
         let index = self.netlink.link(link)?.index;
         self.known.insert(name.clone(), index);
         Ok(index)
+    }
+
+    /// What finds the interface before the batch: by number, if it has been renamed.
+    fn now(&self, link: &LinkRef) -> LinkRef {
+        let renamed = match link {
+            LinkRef::Name(name) => self.known.get(name),
+            LinkRef::Index(_) => None,
+        };
+        renamed.map_or_else(|| link.clone(), |index| LinkRef::Index(*index))
     }
 
     /// The number for a new interface in its header: what was asked for, or was chosen because later changes need
@@ -172,6 +184,7 @@ impl<'n> Indexes<'n> {
     fn choose(&mut self, link: &Link<'_>, later: &[Change<'_>]) {
         for (name, asked) in link.brings() {
             self.known.remove(name);
+            self.new_names.insert(name.to_owned());
             if asked.is_none() && !later.iter().any(|change| change.needs(name)) {
                 continue;
             }
@@ -181,18 +194,22 @@ impl<'n> Indexes<'n> {
         }
     }
 
-    fn is_new(&mut self, link: &LinkRef) -> bool {
+    fn is_new(&self, link: &LinkRef) -> bool {
         match link {
             LinkRef::Index(index) => self.new.contains_key(index),
-            LinkRef::Name(name) => {
-                let index = self.known.get(name);
-                index.is_some_and(|index| self.new.contains_key(index))
-            }
+            LinkRef::Name(name) => self.new_names.contains(name),
         }
     }
 
     fn rename(&mut self, link: &LinkRef, name: &str) -> Result<()> {
         let index = self.get(link)?;
+        let is_new = self.is_new(link);
+        if let LinkRef::Name(before) = link {
+            self.new_names.remove(before);
+        }
+        if is_new {
+            self.new_names.insert(name.to_owned());
+        }
         self.known.retain(|_, known| *known != index);
         self.known.insert(name.to_owned(), index);
         Ok(())

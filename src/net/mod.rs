@@ -40,7 +40,9 @@ mod ip;
 mod link;
 mod neighbour;
 mod netlink;
+mod network;
 mod nft;
+mod pool;
 mod route;
 mod rule;
 mod socket;
@@ -58,6 +60,8 @@ pub use link::{
 };
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
+pub use network::{Member, Network, NetworkBuilder};
 pub use nft::{Forward, Nft, Ports, Publish, Table};
+pub use pool::NetPool;
 pub use route::{Route, RouteKind};
 pub use rule::{Family, Rule, RuleAction};

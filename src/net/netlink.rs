@@ -184,6 +184,17 @@ impl Netlink {
             .map_err(not_found)
     }
 
+    /// Deletes all interfaces of a group, which takes no longer than one does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there are none; `EPERM` for group 0, in which are all that were put into no other.
+    pub fn delete_group(&self, group: u32) -> Result<()> {
+        let mut message = Message::new(libc::RTM_DELLINK, 0, &ifinfomsg(0, 0, 0));
+        message.u32(libc::IFLA_GROUP, group);
+        let deed = self.deed(Step::Link, format!("delete group {group}"));
+        self.one(deed, message).map_err(not_found)
+    }
+
     /// Moves an interface into another namespace. It is down there, and has lost its addresses.
     ///
     /// # Errors

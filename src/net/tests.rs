@@ -145,7 +145,7 @@ fn links_are_what_others_read() {
         .no_master();
     let message = with_indexes(|indexes| change.message(indexes)).unwrap();
     let words = [
-        "SetLink",
+        "NewLink",
         "index: 4",
         "IfName(\"new0\")",
         "Mtu(900)",

@@ -198,7 +198,15 @@ fn links_are_changed_moved_and_deleted() {
             (&json!(MAC.to_string()), &json!(1000))
         );
         assert!(is_up(&link) && link["master"] == "br0");
-        netlink.set(LinkChange::of("c").down().no_master()).unwrap();
+        netlink.set(LinkChange::of("c").hairpin().group(9)).unwrap();
+        let link = shown(&ip(&here, "link show"), "c");
+        assert_eq!(link["linkinfo"]["info_slave_data"]["hairpin"], true);
+        assert_eq!(link["group"], "9");
+        let listed = netlink.link("c").unwrap();
+        assert_eq!((listed.hairpin, listed.group), (true, 9));
+        netlink
+            .set(LinkChange::of("c").down().no_master().group(0))
+            .unwrap();
         let link = shown(&ip(&here, "link show"), "c");
         assert!(!is_up(&link) && link["master"].is_null());
 

@@ -1,7 +1,9 @@
 mod batch;
 mod entries;
 mod links;
+mod network;
 mod nft;
+mod pool;
 mod traffic;
 
 use std::io::{Read, Write};
@@ -71,7 +73,13 @@ fn everything(namespace: &Namespace<Net>) -> Vec<String> {
     ] {
         text += &run(namespace, "ip", what);
     }
-    let moving = ["valid_lft", "_timer", "fe80:", "ff00::/8"];
+    let moving = [
+        "valid_lft",
+        "_timer",
+        "fe80:",
+        "ff00::/8",
+        "local proto kernel metric 0",
+    ];
     let is_steady = |line: &&str| !moving.iter().any(|word| line.contains(word));
     let mut steady = Vec::new();
     for line in text.lines().filter(is_steady) {

@@ -131,6 +131,7 @@ fn published_ports_lead_inside_from_everywhere() {
         let lab = Lab::new();
         let table = Table::new("lab")
             .masquerade(net("10.9.0.0/24"))
+            .hairpin(net("10.9.0.0/24"))
             .publish(Publish::tcp(8080, at("10.9.0.2:80")))
             .publish(Publish::udp(8080, at("10.9.0.2:80")))
             .publish(Publish::tcp(8080, at("[fd00:9::2]:80")));
@@ -243,6 +244,7 @@ fn nft_makes_the_same_of_its_own_text() {
         let (theirs, _) = create();
         let table = Table::new("lab")
             .masquerade(net("10.9.0.0/24"))
+            .hairpin(net("10.9.0.0/24"))
             .publish(Publish::tcp(8080, at("10.9.0.2:80")))
             .publish(Publish::udp(7000..=7009, at("10.9.0.2:7000")).on([192, 0, 2, 1]))
             .publish(Publish::tcp(8000..=8001, at("10.9.0.2:9000")))

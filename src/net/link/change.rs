@@ -6,6 +6,9 @@ use super::super::wire::Message;
 use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
 
+/// `IFLA_BRPORT_MODE` of <linux/if_link.h>: hairpin.
+pub(super) const IFLA_BRPORT_MODE: u16 = 4;
+
 /// A change of an interface that exists, or that was added earlier in the same [`Batch`](super::super::Batch).
 ///
 /// # Examples
@@ -25,6 +28,8 @@ pub struct LinkChange {
     mac: Option<Mac>,
     mtu: Option<u32>,
     up: Option<bool>,
+    group: Option<u32>,
+    hairpin: Option<bool>,
     /// The inner `None` is no master.
     master: Option<Option<LinkRef>>,
 }
@@ -38,6 +43,8 @@ impl LinkChange {
             mac: None,
             mtu: None,
             up: None,
+            group: None,
+            hairpin: None,
             master: None,
         }
     }
@@ -75,6 +82,12 @@ impl LinkChange {
         self
     }
 
+    /// Puts it into a group, by which [`Netlink::delete_group`](super::super::Netlink::delete_group) finds it.
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
     /// Makes it a port of this bridge.
     pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
         self.master = Some(Some(master.into()));
@@ -87,30 +100,53 @@ impl LinkChange {
         self
     }
 
+    /// Lets frames leave a bridge by the port that they came in by, which this is.
+    #[doc(alias = "IFLA_BRPORT_MODE")]
+    pub fn hairpin(mut self) -> Self {
+        self.hairpin = Some(true);
+        self
+    }
+
     pub(in super::super) fn new_name(&self) -> Option<&str> {
         self.rename.as_deref()
     }
 
+    /// The interfaces whose numbers it needs.
     pub(in super::super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
-        std::iter::once(&self.link).chain(self.master.iter().flatten())
+        let own = self.rename.as_ref().map(|_| &self.link);
+        own.into_iter().chain(self.master.iter().flatten())
     }
 
     pub(in super::super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
-        let index = indexes.get(&self.link)?;
         let (flags, mask) = match self.up {
             Some(up) => (if up { IFF_UP } else { 0 }, IFF_UP),
             None => (0, 0),
         };
-        let mut message = Message::new(libc::RTM_SETLINK, 0, &ifinfomsg(index, flags, mask));
-        if let Some(name) = &self.rename {
-            check_name(name)?;
-            message.text(libc::IFLA_IFNAME, name);
-        }
+        // Not RTM_SETLINK, which passes over what is nested.
+        let message = |index| Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
+        let mut message = match (&self.link, &self.rename) {
+            (LinkRef::Name(name), None) => {
+                check_name(name)?;
+                let mut message = message(0);
+                message.text(libc::IFLA_IFNAME, name);
+                message
+            }
+            (link, None) => message(indexes.get(link)?),
+            (link, Some(name)) => {
+                check_name(name)?;
+                let mut message = message(indexes.get(link)?);
+                message.text(libc::IFLA_IFNAME, name);
+                message
+            }
+        };
         if let Some(Mac(mac)) = &self.mac {
             message.bytes(libc::IFLA_ADDRESS, mac);
         }
         if let Some(mtu) = self.mtu {
             message.u32(libc::IFLA_MTU, mtu);
+        }
+        if let Some(group) = self.group {
+            message.u32(libc::IFLA_GROUP, group);
         }
         if let Some(master) = &self.master {
             let master = match master {
@@ -118,6 +154,13 @@ impl LinkChange {
                 None => 0,
             };
             message.u32(libc::IFLA_MASTER, master);
+        }
+        if let Some(hairpin) = self.hairpin {
+            message.nest(libc::IFLA_LINKINFO, |info| {
+                info.nest(libc::IFLA_INFO_SLAVE_DATA, |data| {
+                    data.u8(IFLA_BRPORT_MODE, hairpin.into());
+                });
+            });
         }
         Ok(message)
     }
@@ -130,6 +173,8 @@ impl LinkChange {
             mac: self.mac.and(now.mac),
             mtu: self.mtu.map(|_| now.mtu),
             up: self.up.map(|_| now.up),
+            group: self.group.map(|_| now.group),
+            hairpin: self.hairpin.map(|_| now.hairpin),
             master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
         }
     }

@@ -3,6 +3,7 @@
 use super::super::ip::Mac;
 use super::super::wire::{Attributes, Received, array};
 use super::IFINFOMSG;
+use super::change::IFLA_BRPORT_MODE;
 
 /// A network interface as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct LinkInfo {
     pub loopback: bool,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
+    /// Whether frames may leave the bridge by the port that they came in by, which this is.
+    pub hairpin: bool,
+    /// The group that it is in; 0, unless it was put into another.
+    pub group: u32,
     /// The interface that it stands on, or for a veth the other end. It is in another namespace if
     /// [`link_netnsid`](Self::link_netnsid) says which.
     pub link: Option<u32>,
@@ -85,6 +90,8 @@ impl LinkInfo {
             carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
             loopback: has(libc::IFF_LOOPBACK),
             master: None,
+            hairpin: false,
+            group: 0,
             link: None,
             link_netnsid: None,
             statistics: Statistics::default(),
@@ -95,10 +102,14 @@ impl LinkInfo {
                 libc::IFLA_ADDRESS => found.mac = attribute.value.try_into().ok().map(Mac),
                 libc::IFLA_MTU => found.mtu = attribute.u32()?,
                 libc::IFLA_MASTER => found.master = attribute.u32(),
+                libc::IFLA_GROUP => found.group = attribute.u32()?,
                 // For a tunnel to nowhere in particular it is 0.
                 libc::IFLA_LINK => found.link = attribute.u32().filter(|index| *index != 0),
                 libc::IFLA_LINK_NETNSID => found.link_netnsid = attribute.i32(),
-                libc::IFLA_LINKINFO => found.kind = kind(attribute.attributes()),
+                libc::IFLA_LINKINFO => {
+                    found.kind = kind(attribute.attributes());
+                    found.hairpin = hairpin(attribute.attributes()).unwrap_or(false);
+                }
                 libc::IFLA_STATS64 => {
                     found.statistics = Statistics::parse(attribute.value).unwrap_or_default();
                 }
@@ -112,4 +123,12 @@ impl LinkInfo {
 fn kind(info: Attributes<'_>) -> Option<String> {
     let kind = info.get(libc::IFLA_INFO_KIND)?;
     kind.str().map(str::to_owned)
+}
+
+/// What a bridge says of its port.
+fn hairpin(info: Attributes<'_>) -> Option<bool> {
+    let kind = info.get(libc::IFLA_INFO_SLAVE_KIND)?;
+    let data = info.get(libc::IFLA_INFO_SLAVE_DATA)?.attributes();
+    let mode = data.get(IFLA_BRPORT_MODE)?;
+    Some(kind.str() == Some("bridge") && mode.value == [1])
 }

@@ -110,6 +110,7 @@ pub struct Link<'a> {
     mtu: Option<u32>,
     up: bool,
     master: Option<LinkRef>,
+    group: Option<u32>,
     namespace: Option<&'a Namespace<Net>>,
 }
 
@@ -123,6 +124,7 @@ impl<'a> Link<'a> {
             mtu: None,
             up: false,
             master: None,
+            group: None,
             namespace: None,
         }
     }
@@ -201,6 +203,12 @@ impl<'a> Link<'a> {
         self
     }
 
+    /// Puts it into a group, by which [`Netlink::delete_group`](super::Netlink::delete_group) finds it.
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
     /// Puts it into this namespace, rather than into that of the socket.
     pub fn namespace(mut self, namespace: &'a Namespace<Net>) -> Self {
         self.namespace = Some(namespace);
@@ -259,6 +267,9 @@ impl<'a> Link<'a> {
         self.common().put(&mut message);
         if let Some(master) = &self.master {
             message.u32(libc::IFLA_MASTER, indexes.get(master)?);
+        }
+        if let Some(group) = self.group {
+            message.u32(libc::IFLA_GROUP, group);
         }
         if let Some(parent) = self.kind.parent() {
             message.u32(libc::IFLA_LINK, indexes.get(parent)?);

@@ -53,7 +53,7 @@ impl From<RangeInclusive<u16>> for Ports {
 /// Ports of this host that lead to another: connections to them go to the target, by translation of the
 /// destination (DNAT).
 ///
-/// They do so from outside, from the target's own network, from this host itself, and for IPv4 from this host's
+/// They do so from outside, from the target's own network with [`Table::hairpin`], from this host itself, and for IPv4 from this host's
 /// loopback addresses, if the [parameter](super::sysctl) `route_localnet` of the interface to the target allows
 /// it.
 ///
@@ -98,6 +98,12 @@ impl Publish {
     pub fn on(mut self, address: impl Into<IpAddr>) -> Self {
         self.on = Some(address.into());
         self
+    }
+
+    /// Where connections go.
+    #[must_use]
+    pub fn target(&self) -> SocketAddr {
+        self.target
     }
 
     fn check(&self) -> Result<()> {
@@ -205,6 +211,7 @@ impl Forward {
 pub struct Table {
     name: String,
     masquerades: Vec<IpNet>,
+    hairpins: Vec<IpNet>,
     publishes: Vec<Publish>,
     forwards: Vec<Forward>,
 }
@@ -215,6 +222,7 @@ impl Table {
         Self {
             name: name.into(),
             masquerades: Vec::new(),
+            hairpins: Vec::new(),
             publishes: Vec::new(),
             forwards: Vec::new(),
         }
@@ -223,6 +231,13 @@ impl Table {
     /// Hides a network: what it sends elsewhere has the address of the interface that it leaves this host by.
     pub fn masquerade(mut self, net: IpNet) -> Self {
         self.masquerades.push(net);
+        self
+    }
+
+    /// Lets hosts of a network use the ports that lead to another of the same network, or to themselves: the
+    /// target then sees this host's address, as it would answer them directly otherwise.
+    pub fn hairpin(mut self, net: IpNet) -> Self {
+        self.hairpins.push(net);
         self
     }
 
@@ -236,6 +251,14 @@ impl Table {
     pub fn forward(mut self, forward: Forward) -> Self {
         self.forwards.push(forward);
         self
+    }
+
+    /// Takes back what leads to these addresses; whether there was anything.
+    pub(super) fn unpublish(&mut self, addresses: &[IpAddr]) -> bool {
+        let before = self.publishes.len();
+        let leads_to = |publish: &Publish| addresses.contains(&publish.target.ip());
+        self.publishes.retain(|publish| !leads_to(publish));
+        self.publishes.len() != before
     }
 
     fn check(&self) -> Result<()> {
@@ -273,7 +296,8 @@ impl Table {
                 }
             }
         }
-        if !self.publishes.is_empty() || !self.masquerades.is_empty() {
+        let translates = [!self.publishes.is_empty(), !self.masquerades.is_empty()];
+        if translates.contains(&true) {
             self.postrouting(&mut messages);
         }
         if !self.forwards.is_empty() {
@@ -292,7 +316,8 @@ impl Table {
                     .in_network(Side::Destination, *net, false)
                     .masquerade();
             }));
-            // A member that uses a published port of another: the answer has to come this way.
+        }
+        for net in &self.hairpins {
             messages.push(self.rule(chain, |rule| {
                 rule.family_of(net.address())
                     .in_network(Side::Source, *net, true)
