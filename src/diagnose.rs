@@ -244,6 +244,7 @@ pub(crate) fn noted(fail: &Fail, text: &str) -> Option<String> {
         Note::HiddenMount => "a mount below the source is covered by another one, and without mount_setattr (Linux 5.12) it cannot get the attributes: bind a part of the source".into(),
         Note::KernelSays if !text.is_empty() => format!("the kernel says: {}", text.trim()),
         Note::Swapped => "the path by which the descriptor was opened does not lead to the same file any more".into(),
+        Note::UsernsMade => "the limit user.max_user_namespaces does not hold here".into(),
         Note::Layer if fail.errno == Errno::NOTDIR => format!("the layer {text} is not a directory"),
         Note::Layer => format!("the layer {text} cannot be opened"),
         Note::NothingToMask if fail.errno == Errno::NOENT => "there is nothing to hide".into(),
@@ -310,6 +311,48 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
             "other ids need CAP_SETUID and CAP_SETGID; with user() and a map that has them they need no privilege"
         }
         Step::Ids if errno == Errno::INVAL => "the id does not exist in this user namespace",
+        Step::OomScore if errno == Errno::ACCESS => {
+            "below the caller's own value it takes CAP_SYS_RESOURCE, outside of any user namespace; and a process that is not dumpable may not write to its files in /proc"
+        }
+        Step::DisableUserns if matches!(errno, Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
+            "the caller's /proc/sys is read-only, as in most containers"
+        }
+        Step::DisableUserns if errno == Errno::NOSPC => {
+            "the limit on user namespaces is reached: see user.max_user_namespaces"
+        }
+        Step::Capabilities | Step::Securebits if errno == Errno::PERM => {
+            "the bounding set and securebits take CAP_SETPCAP, and nobody gets a capability that it lacks; with user() the child has all of them"
+        }
+        Step::Landlock if errno == Errno::PERM => "without no_new_privs it takes CAP_SYS_ADMIN",
+        Step::Landlock if errno == Errno::OPNOTSUPP || errno == Errno::NOSYS => {
+            "the kernel has no Landlock, or it is switched off: see its parameter lsm="
+        }
+        Step::Landlock if errno == Errno::BADFD => "the descriptor is no Landlock ruleset",
+        Step::Landlock if errno == Errno::TOOBIG => {
+            "there are 16 rulesets above each other at most"
+        }
+        Step::Seccomp if errno == Errno::ACCESS => "without no_new_privs it takes CAP_SYS_ADMIN",
+        Step::Seccomp if errno == Errno::INVAL => {
+            "the kernel does not accept these instructions, or does not know a flag"
+        }
+        Step::Seccomp if call == Call::Seccomp && errno == Errno::BUSY => {
+            "there is a listener already, of a filter of the caller's own"
+        }
+        Step::Seccomp if call == Call::Sendmsg => {
+            "a filter with a listener has to allow sendmsg(2)"
+        }
+        Step::Rlimit if errno == Errno::PERM => {
+            "a hard limit above the caller's takes CAP_SYS_RESOURCE, outside of any user namespace"
+        }
+        Step::Nice | Step::IoPriority if matches!(errno, Errno::PERM | Errno::ACCESS) => {
+            "before others only with CAP_SYS_NICE, outside of any user namespace"
+        }
+        Step::Affinity if errno == Errno::INVAL => {
+            "none of the processors exists, or the cpuset of the program has none of them"
+        }
+        Step::Exec if errno == Errno::PERM && plan.filters() => {
+            "a filter of system calls has to permit execve(2)"
+        }
         Step::Exec if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
             return Some(match plan.program.candidates.as_slice() {
                 [path] => format!("there is no {} inside the root", path.to_string_lossy()),

@@ -189,6 +189,28 @@ steps! {
     DieWithParent => "die_with_parent",
     /// Restoring signal actions, the signal mask and limits for the program.
     Signals => "signals",
+    /// Limiting a resource.
+    Rlimit => "rlimit",
+    /// Setting the nice value.
+    Nice => "nice",
+    /// Setting the I/O priority.
+    IoPriority => "io_priority",
+    /// Choosing processors.
+    Affinity => "affinity",
+    /// Setting how likely the program is to be killed when memory runs out.
+    OomScore => "oom_score_adj",
+    /// Taking capabilities away.
+    Capabilities => "capabilities",
+    /// Setting securebits.
+    Securebits => "securebits",
+    /// Keeping the program from gaining privilege.
+    NoNewPrivs => "no_new_privs",
+    /// Enforcing a Landlock ruleset.
+    Landlock => "landlock",
+    /// Installing a filter of system calls.
+    Seccomp => "seccomp",
+    /// Keeping the program from making user namespaces.
+    DisableUserns => "disable_userns",
     /// Starting the process that reaps, or that waits at the gate.
     Init => "init",
     /// Executing the program.

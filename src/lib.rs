@@ -9,6 +9,7 @@ mod diagnose;
 mod error;
 mod foreground;
 mod lifetime;
+pub mod lockdown;
 pub mod mount;
 #[cfg(feature = "net")]
 pub mod net;

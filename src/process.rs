@@ -25,6 +25,8 @@ pub(crate) struct Pipes {
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
     pub(crate) pty: Option<Pty>,
+    /// The socket that the listener of a filter comes by.
+    pub(crate) listener: Option<OwnedFd>,
 }
 
 /// A program that was started by [`Plan::spawn`](crate::Plan::spawn).
@@ -64,6 +66,7 @@ pub struct Child {
     plan: Arc<Compiled>,
     control: Option<Control>,
     pub(crate) controlling: Option<Controlling>,
+    listener: Option<OwnedFd>,
     at_gate: bool,
     /// What ends with this: its places in networks.
     #[cfg(feature = "net")]
@@ -133,6 +136,7 @@ impl Child {
             plan: Arc::clone(plan),
             control,
             controlling: None,
+            listener: pipes.listener,
         }
     }
 
@@ -166,6 +170,17 @@ impl Child {
     #[cfg(feature = "net")]
     pub(crate) fn keep(&mut self, attached: crate::sandbox::attach::Attached) {
         self.attached.push(attached);
+    }
+
+    /// The descriptor by which the system calls are heard of and answered that a
+    /// [filter](crate::lockdown::SeccompFilter::notify) of the program's sends here. It is given once; there is
+    /// none while the program is held at the [gate](crate::Command::gate).
+    ///
+    /// See [seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html).
+    pub fn seccomp_listener(&mut self) -> Option<OwnedFd> {
+        let received = crate::spawn::receive_descriptor(self.listener.as_ref()?).ok()?;
+        self.listener = None;
+        Some(received)
     }
 
     pub(crate) fn control(&self) -> Option<&Control> {

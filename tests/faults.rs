@@ -29,6 +29,8 @@ const INJECTED: i32 = libc::EXDEV;
 /// - `close`, `waitid` for a child of one's own, `umask`, `getpid` and the like, which the kernel never
 ///   refuses.
 const CALLS: &[Syscall] = syscalls![
+    SYS_capget,
+    SYS_capset,
     SYS_chdir,
     SYS_clone,
     SYS_clone3,
@@ -46,7 +48,9 @@ const CALLS: &[Syscall] = syscalls![
     SYS_fstat,
     SYS_fstatfs,
     SYS_ioctl,
+    SYS_ioprio_set,
     SYS_kill,
+    SYS_landlock_restrict_self,
     SYS_mkdirat,
     SYS_mount,
     SYS_mount_setattr,
@@ -67,9 +71,13 @@ const CALLS: &[Syscall] = syscalls![
     SYS_readlinkat,
     SYS_rt_sigaction,
     SYS_rt_sigprocmask,
+    SYS_sched_setaffinity,
+    SYS_seccomp,
+    SYS_sendmsg,
     SYS_setdomainname,
     SYS_setgroups,
     SYS_sethostname,
+    SYS_setpriority,
     SYS_setresgid,
     SYS_setresuid,
     SYS_setsid,
@@ -257,6 +265,52 @@ fn of_a_child_that_dies_with_its_parent() {
     });
 }
 
+/// All that binds a program, in one of two ways: with and without other ids.
+fn locked_down(sandbox: Sandbox) -> Sandbox {
+    use ringfence::lockdown::{Capabilities, CapabilitySets, Instruction, IoPriority};
+    use ringfence::lockdown::{Resource, Rlimit, SeccompFilter, Securebits};
+    let allow = Instruction {
+        code: 6,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    };
+    let allow = SeccompFilter::new([allow]);
+    let kill = Capabilities::KILL;
+    sandbox
+        .rlimit(Resource::Stack, Rlimit::new(1 << 22, 1 << 23))
+        .nice(3)
+        .oom_score_adj(500)
+        .io_priority(IoPriority::Idle)
+        .affinity(0..64)
+        .securebits(Securebits::NO_SETUID_FIXUP)
+        .capabilities(CapabilitySets::keep(kill).ambient(kill))
+        .seccomp(allow.clone())
+        .seccomp(allow.notify())
+}
+
+#[test]
+fn of_lock_down() {
+    isolated(|| {
+        require!(seccomp_notify, userns);
+        let sandbox = || Sandbox::new().user().user_map(IdMap::root());
+        // A process that is filtered has no room for another listener.
+        sweep(|| looker(locked_down(sandbox()).without_seccomp().disable_userns()));
+    });
+}
+
+#[test]
+fn of_lock_down_with_other_ids() {
+    isolated(|| {
+        require!(seccomp_notify, root);
+        sweep(|| {
+            looker(locked_down(many_ids()).without_seccomp())
+                .uid(7)
+                .gid(8)
+        });
+    });
+}
+
 #[test]
 fn of_the_engine_clone() {
     isolated(|| {
@@ -325,6 +379,12 @@ fn no_call_of_a_child_is_missing_from_the_printed_plan() {
             looker(Sandbox::new().user().mount().rootfs(Rootfs::dir("/"))),
             looker(everything().engine(Engine::Clone)),
             looker(everything().engine(Engine::Fork)),
+            looker(
+                locked_down(Sandbox::new().user())
+                    .without_seccomp()
+                    .disable_userns(),
+            ),
+            looker(locked_down(many_ids()).without_seccomp()).uid(7),
         ] {
             let plan = command.compile().unwrap();
             let run = faults.watch(|| drop(seen(window(|| plan.spawn()).unwrap())));

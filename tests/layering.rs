@@ -28,11 +28,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "sandbox",
-        may_name: &["error", "mount", "ns", "plan", "process"],
+        may_name: &["error", "lockdown", "mount", "ns", "plan", "process"],
     },
     Rule {
         module: "plan",
-        may_name: &["error", "mount", "ns", "process", "sandbox", "spawn", "sys"],
+        may_name: &[
+            "error", "lockdown", "mount", "ns", "process", "sandbox", "spawn", "sys",
+        ],
+    },
+    Rule {
+        module: "lockdown",
+        may_name: &["error"],
     },
     Rule {
         module: "spawn::child",
@@ -47,7 +53,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "spawn::terminal",
-        may_name: &["error", "plan", "sandbox", "spawn::record", "sys"],
+        may_name: &[
+            "error",
+            "plan",
+            "sandbox",
+            "spawn::pass",
+            "spawn::record",
+            "sys",
+        ],
     },
     Rule {
         module: "spawn::root",

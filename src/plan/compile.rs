@@ -1,6 +1,7 @@
 //! From the description to the plan: everything is checked here, before anything is created.
 
 mod attributes;
+mod binding;
 
 use super::features::Features;
 use super::join::{self, Join};
@@ -9,7 +10,7 @@ use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Numbers, Stage};
-use super::{Cgroup, Compiled, Given, Method, Template, root};
+use super::{Cgroup, Compiled, Given, Method, Template, lockdown, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 #[cfg(feature = "net")]
@@ -65,6 +66,8 @@ pub(super) fn compile(
         features: Features::probe(),
         ops: Vec::new(),
         join: Join::compile(command)?,
+        late: false,
+        later: Vec::new(),
     };
     compiler.run(input, output)
 }
@@ -86,6 +89,11 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
         ("init", sandbox.init.is_some(), Kind::Pid),
+        (
+            "disable_userns",
+            sandbox.lockdown.disable_userns,
+            Kind::User,
+        ),
     ];
     let entries = sandbox
         .entries
@@ -113,6 +121,10 @@ struct Compiler<'a> {
     features: Features,
     ops: Vec<Op>,
     join: Join,
+    /// The second stage takes on the ids, as binding the program takes the privilege that it then loses.
+    late: bool,
+    /// What the second stage does then.
+    later: Vec<Op>,
 }
 
 impl Compiler<'_> {
@@ -149,8 +161,10 @@ impl Compiler<'_> {
         if let Some(work) = &mut self.join.by_stage {
             work.place(further);
         }
+        let taken = free.len() + further.len();
         let foreground = self.foreground(&stdio, controlling.is_some())?;
-        let stage = self.stage(&program, free, controlling, foreground)?;
+        let mut stage = self.stage(&program, free, controlling, foreground)?;
+        self.late = stage.is_some() && !lockdown::is_idle(&self.sandbox.lockdown);
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
@@ -164,6 +178,7 @@ impl Compiler<'_> {
         let mut by_clone = namespaces;
         self.own_descriptors()?;
         self.guard(forks)?;
+        self.oom_score()?;
         let born_in_cgroup = match (&cgroup, method) {
             (Some(_), Method::Clone3) | (None, _) => true,
             (Some(cgroup), Method::Clone) => {
@@ -183,6 +198,7 @@ impl Compiler<'_> {
         }
         flags |= u64::from(by_clone.bits());
 
+        self.limit_userns();
         if !joins {
             self.names()?;
         }
@@ -195,9 +211,20 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         }
+        self.disable_userns(maps.as_ref());
+        let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
+        let mut bound = self.bind(maps.as_ref(), &mut spare.skip(taken))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
         let terminal = self.terminal(pty, free)?;
-        self.finish(method, stage.as_ref(), terminal, controlling, foreground)?;
+        self.finish(
+            method,
+            stage.as_ref(),
+            terminal,
+            controlling,
+            foreground,
+            &mut bound,
+        )?;
+        self.hand_over(stage.as_mut(), &bound, &program)?;
 
         let watched = namespaces.contains(Namespaces::PID)
             && (self.command.setup_timeout.is_some() || cgroup.is_some());
@@ -207,7 +234,8 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: maps.is_some() && self.caller.uid != 0,
+            needs_dumpable: (maps.is_some() || self.sandbox.lockdown.oom_score_adj.is_some())
+                && self.caller.uid != 0,
             changes_ids,
             setup_timeout: self.setup_timeout(),
             watched,
@@ -235,6 +263,7 @@ impl Compiler<'_> {
                     .and_then(|name| name.clone().into_string().ok()),
                 hold: self.command.gate,
             },
+            bound: bound.needs,
             window_size: self.command.window_size,
             foreground,
             apart: controlling.is_some()
@@ -632,6 +661,7 @@ impl Compiler<'_> {
         terminal: Option<Terminal>,
         controlling: Option<RawFd>,
         foreground: bool,
+        bound: &mut lockdown::Compiled,
     ) -> Result<()> {
         if self.command.die_with_parent {
             self.push(
@@ -689,6 +719,7 @@ impl Compiler<'_> {
             "no other descriptor stays open",
             Action::CloseOnExec { close },
         );
+        self.ops.append(&mut bound.before);
         if let Some(stage) = stage {
             self.push(Step::Init, stage.to_string(), Action::SecondStage);
         }
@@ -696,6 +727,8 @@ impl Compiler<'_> {
             let ops = work.finish(self.ops.len())?;
             self.ops.extend(ops);
         }
+        self.ops.append(&mut self.later);
+        self.ops.append(&mut bound.ops);
         let object = self.command.program.display().to_string();
         self.push(Step::Exec, object, Action::Exec);
         Ok(())

@@ -168,13 +168,26 @@ impl Entries {
                 };
                 op(Step::Dev, shown, action)
             }
-            What::Mask => {
+            What::Mask { optional } => {
                 let mode = (c"mode", Some("555".to_owned()));
                 let attributes = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
                 let empty = FileSystem::new(c"tmpfs", vec![mode], attributes)?;
-                op(Step::Mask, shown, Action::Mask { empty, at })
+                let object = if_any(shown.to_string(), *optional);
+                let optional = *optional;
+                op(
+                    Step::Mask,
+                    object,
+                    Action::Mask {
+                        empty,
+                        at,
+                        optional,
+                    },
+                )
             }
-            What::Remount(attributes) => {
+            What::Remount {
+                attributes,
+                optional,
+            } => {
                 let refused = *attributes - REMOUNTABLE;
                 if attributes.is_empty() || !refused.is_empty() {
                     return Err(Error::invalid(
@@ -184,10 +197,11 @@ impl Entries {
                 }
                 op(
                     Step::Remount,
-                    format!("{shown}, {attributes}"),
+                    if_any(format!("{shown}, {attributes}"), *optional),
                     Action::Remount {
                         attributes: attributes.kernel(),
                         at,
+                        optional: *optional,
                     },
                 )
             }
@@ -259,6 +273,13 @@ impl Entries {
             }
         }
     }
+}
+
+fn if_any(mut object: String, optional: bool) -> String {
+    if optional {
+        object.push_str(", if it exists");
+    }
+    object
 }
 
 fn bind_attributes(options: crate::sandbox::Bind) -> u64 {

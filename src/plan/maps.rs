@@ -14,16 +14,25 @@ pub(crate) struct Caller {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     capabilities: CapabilitySet,
+    inheritable: CapabilitySet,
 }
 
 impl Caller {
     pub(crate) fn current() -> Self {
+        let (effective, inheritable) = rustix::thread::capabilities(None)
+            .map(|sets| (sets.effective, sets.inheritable))
+            .unwrap_or((CapabilitySet::empty(), CapabilitySet::empty()));
         Self {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
-            capabilities: rustix::thread::capabilities(None)
-                .map_or(CapabilitySet::empty(), |sets| sets.effective),
+            capabilities: effective,
+            inheritable,
         }
+    }
+
+    /// Its inheritable set.
+    pub(crate) fn inheritable(&self) -> u64 {
+        self.inheritable.bits()
     }
 
     pub(crate) fn has(&self, capability: CapabilitySet) -> bool {

@@ -4,6 +4,7 @@ mod compile;
 mod entry;
 pub(crate) mod features;
 pub(crate) mod join;
+mod lockdown;
 pub(crate) mod maps;
 pub(crate) mod op;
 pub(crate) mod place;
@@ -90,6 +91,8 @@ pub(crate) struct Compiled {
     pub(crate) join: Join,
     #[cfg(feature = "net")]
     pub(crate) attachments: crate::sandbox::attach::Attachments,
+    /// Descriptors for the lock-down.
+    pub(crate) bound: Bound,
     pub(crate) window_size: WindowSize,
     /// The program is in another process group than the caller.
     pub(crate) apart: bool,
@@ -106,12 +109,28 @@ impl Compiled {
         })
     }
 
+    /// Whether system calls of the program are filtered.
+    pub(crate) fn filters(&self) -> bool {
+        self.ops
+            .iter()
+            .any(|op| op.step == crate::error::Step::Seccomp)
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked))
     }
+}
+
+/// What the lock-down needs of the caller's.
+#[derive(Debug, Default)]
+pub(crate) struct Bound {
+    /// Rulesets, and the numbers that they have in the child.
+    pub(crate) descriptors: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// The number of the socket that the listener of a filter is sent by.
+    pub(crate) listener: Option<RawFd>,
 }
 
 /// A root that is prepared once; its copy is the first tree of every spawn.

@@ -4,6 +4,7 @@ use super::place::Place;
 use crate::error::Step;
 use crate::sandbox::WindowSize;
 use crate::sys::fd::CloseRange;
+use crate::sys::lockdown::Ready;
 use crate::sys::signal::SigSet;
 use core::ffi::CStr;
 use rustix::fs::{Gid, Uid};
@@ -91,10 +92,13 @@ pub(crate) enum Action {
     Mask {
         empty: FileSystem,
         at: Place,
+        /// Nothing is hidden where there is nothing.
+        optional: bool,
     },
     Remount {
         attributes: u64,
         at: Place,
+        optional: bool,
     },
     Symlink {
         target: CString,
@@ -146,6 +150,14 @@ pub(crate) enum Action {
     CloseOnExec {
         close: CloseRange,
     },
+    /// Bind the program. After [`SecondStage`](Self::SecondStage) it is the program's own process, made by
+    /// that, which does it.
+    Lockdown {
+        list: Ready,
+        calls: String,
+    },
+    /// See that no user namespace can be made.
+    AssertNoUserns,
     /// Become the second stage, which executes the program.
     SecondStage,
     /// Done by the second stage; what is named here is shown only.
@@ -240,7 +252,7 @@ pub(crate) enum Source {
 
 impl Action {
     /// [`calls`](Self::calls), or what is made instead where the newer mount calls are missing.
-    pub(crate) fn calls_of(&self, classic: bool) -> &'static str {
+    pub(crate) fn calls_of(&self, classic: bool) -> &str {
         let classic_calls = match self {
             Self::RootTmpfs(_) => "mount, openat",
             Self::RootDir { .. } => "openat, fstat, mount, umount2, read, statx",
@@ -258,7 +270,7 @@ impl Action {
     }
 
     /// The system calls of the operation, as a reviewer would look for them.
-    pub(crate) fn calls(&self) -> &'static str {
+    pub(crate) fn calls(&self) -> &str {
         match self {
             Self::OwnDescriptors => "close_range",
             Self::Guard {
@@ -312,6 +324,8 @@ impl Action {
             Self::Foreground => "setpgid, getpid, ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::Lockdown { calls, .. } => calls,
+            Self::AssertNoUserns => "unshare",
             Self::SecondStage => "execveat",
             Self::InStage { calls } => calls,
             Self::Exec => "execve",

@@ -75,13 +75,15 @@ fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<
             .read_only
             .then(|| op(Step::Root, "read-only", Action::RootReadOnly))
     };
-    let (prepared, entries) = match rootfs {
+    let (prepared, mut entries) = match rootfs {
         Some(rootfs) if sandbox.template => {
             check_template(rootfs, classic)?;
             split(&sandbox.entries)
         }
         _ => (Vec::new(), sandbox.entries.iter().collect()),
     };
+    let hardening = sandbox.hardening_entries();
+    entries.extend(&hardening);
     if let (Some(rootfs), true) = (rootfs, sandbox.template) {
         // The template stays detached, in the caller's user namespace.
         let mut ops = set_up(false, &[], false);
@@ -258,7 +260,7 @@ fn split(entries: &[Entry]) -> (Vec<&Entry>, Vec<&Entry>) {
 }
 
 fn makes_its_place(what: &What) -> bool {
-    !matches!(what, What::Mask | What::Remount(_))
+    !matches!(what, What::Mask { .. } | What::Remount { .. })
 }
 
 fn is_below(entries: &[&Entry], entry: &Entry) -> bool {
@@ -267,32 +269,36 @@ fn is_below(entries: &[&Entry], entry: &Entry) -> bool {
         .any(|other| entry.at != other.at && entry.at.starts_with(&other.at))
 }
 
-fn mount_lock(lock: MountLock, (uid, gid): (u32, u32)) -> Vec<Op> {
-    let write = |file: &'static core::ffi::CStr, text: String| {
-        let object = format!("{text:?} to /proc/self/{}", file.to_string_lossy());
-        let text = text.as_bytes().into();
-        op(Step::MountLock, object, Action::WriteProc { file, text })
-    };
+fn mount_lock(lock: MountLock, ids: (u32, u32)) -> Vec<Op> {
     match lock {
         MountLock::DropCapability => vec![op(
             Step::MountLock,
             "CAP_SYS_ADMIN gone for good",
             Action::DropSysAdmin,
         )],
-        MountLock::Nested => {
-            let flags = (libc::CLONE_NEWUSER | libc::CLONE_NEWNS).unsigned_abs();
-            vec![
-                op(
-                    Step::MountLock,
-                    "new namespaces: user, mnt",
-                    Action::Unshare {
-                        flags: u64::from(flags),
-                    },
-                ),
-                write(c"setgroups", "deny".into()),
-                write(c"uid_map", format!("{uid} {uid} 1")),
-                write(c"gid_map", format!("{gid} {gid} 1")),
-            ]
-        }
+        MountLock::Nested => nested(Step::MountLock, Namespaces::USER | Namespaces::MOUNT, ids),
     }
+}
+
+/// Namespaces once more, a user namespace among them, in which the ids stay what they are.
+pub(super) fn nested(step: Step, namespaces: Namespaces, (uid, gid): (u32, u32)) -> Vec<Op> {
+    let write = |file: &'static core::ffi::CStr, text: String| {
+        let object = format!("{text:?} to /proc/self/{}", file.to_string_lossy());
+        let text = text.as_bytes().into();
+        op(step, object, Action::WriteProc { file, text })
+    };
+    let flags = namespaces.bits().into();
+    vec![
+        op(
+            step,
+            format!(
+                "new namespaces: {}",
+                namespaces.to_string().replace(' ', ", ")
+            ),
+            Action::Unshare { flags },
+        ),
+        write(c"setgroups", "deny".into()),
+        write(c"uid_map", format!("{uid} {uid} 1")),
+        write(c"gid_map", format!("{gid} {gid} 1")),
+    ]
 }

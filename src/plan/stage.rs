@@ -9,7 +9,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The name of the process, also in the list of its arguments.
 const NAME: &str = "ringfence-init";
@@ -23,6 +23,41 @@ pub(crate) struct Stage {
     pub(crate) numbers: Numbers,
     /// The stage's own arguments.
     pub(crate) arguments: StringArray,
+    /// What it binds the program and itself by.
+    pub(crate) lists: Lists,
+}
+
+/// Lists of system calls for the stage, as [`sys::stage`](crate::sys::stage) reads them.
+#[derive(Debug, Default)]
+pub(crate) struct Lists {
+    words: Box<[u64]>,
+    /// A file that says the same, and its number in the child, for a stage with a memory of its own.
+    file: Option<(OwnedFd, RawFd)>,
+}
+
+impl Lists {
+    /// Those that bind the program, each with the number of its operation, and those that bind process 1.
+    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[Box<[u64]>]) -> Self {
+        let mut words = vec![program.len() as u64, process_1.len() as u64];
+        let process_1 = process_1.iter().map(|list| (0, &**list));
+        for (op, list) in program.iter().copied().chain(process_1) {
+            words.extend([op as u64, list.len() as u64]);
+            words.extend(list);
+        }
+        let words = words.into();
+        Self { words, file: None }
+    }
+
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The file to put in place, and where.
+    pub(crate) fn file(&self) -> Option<(BorrowedFd<'_>, RawFd)> {
+        self.file
+            .as_ref()
+            .map(|(file, number)| (file.as_fd(), *number))
+    }
 }
 
 /// The numbers that descriptors have in the stage.
@@ -56,7 +91,7 @@ impl Form {
             ));
         }
         let program = IMAGE.filter(|_| execveat_exists());
-        match program.map(sealed) {
+        match program.map(|image| sealed(image, MemfdFlags::EXEC)) {
             None => Ok(Self::Forked),
             Some(Ok(image)) => Ok(Self::Program { image, number }),
             // Forbidden by vm.memfd_noexec or a filter.
@@ -73,16 +108,37 @@ impl Form {
     }
 }
 
+fn arguments(numbers: Numbers, settings: u32, program: &Program, lists: &Lists) -> StringArray {
+    let Numbers {
+        control,
+        terminal,
+        work,
+    } = numbers;
+    let work = work.cast_unsigned();
+    let (file, words) = match &lists.file {
+        Some((_, number)) => (*number, lists.words.len()),
+        None => (0, 0),
+    };
+    let count = program.candidates.len();
+    let text = format!("{control},{settings},{count},{terminal},{work},{file},{words}");
+    let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
+    let arguments = own
+        .into_iter()
+        .chain(program.candidates.iter().cloned())
+        .chain(program.argv.strings().iter().cloned());
+    StringArray::new(arguments.collect())
+}
+
 /// A file in memory that nobody can change any more, the sandboxed program through `/proc/1/exe`
 /// included.
-fn sealed(image: &[u8]) -> Result<OwnedFd, Errno> {
+fn sealed(bytes: &[u8], executable: MemfdFlags) -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memfd = match rustix::fs::memfd_create(NAME, flags | MemfdFlags::EXEC) {
+    let memfd = match rustix::fs::memfd_create(NAME, flags | executable) {
         // Before Linux 6.3 every memfd can be executed.
         Err(Errno::INVAL) => rustix::fs::memfd_create(NAME, flags),
         other => other,
     }?;
-    let mut rest = image;
+    let mut rest = bytes;
     while !rest.is_empty() {
         let written = rustix::io::write(&memfd, rest)?;
         rest = rest.get(written..).unwrap_or(&[]);
@@ -94,26 +150,38 @@ fn sealed(image: &[u8]) -> Result<OwnedFd, Errno> {
 
 impl Stage {
     pub(crate) fn new(form: Form, settings: u32, numbers: Numbers, program: &Program) -> Self {
-        let Numbers {
-            control,
-            terminal,
-            work,
-        } = numbers;
-        let count = program.candidates.len();
-        let work = work.cast_unsigned();
-        let text = format!("{control},{settings},{count},{terminal},{work}");
-        let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
-        let arguments = own
-            .into_iter()
-            .chain(program.candidates.iter().cloned())
-            .chain(program.argv.strings().iter().cloned())
-            .collect();
+        let lists = Lists::default();
         Self {
             form,
             settings,
             numbers,
-            arguments: StringArray::new(arguments),
+            arguments: arguments(numbers, settings, program, &lists),
+            lists,
         }
+    }
+
+    /// Gives it lists, by a file that has this number in the child.
+    pub(crate) fn bind(
+        &mut self,
+        mut lists: Lists,
+        number: RawFd,
+        program: &Program,
+    ) -> Result<()> {
+        if let Form::Program { .. } = self.form {
+            let bytes: Vec<u8> = lists
+                .words
+                .iter()
+                .flat_map(|word| word.to_ne_bytes())
+                .collect();
+            let file = sealed(&bytes, MemfdFlags::NOEXEC_SEAL).map_err(|errno| {
+                let what = "a memfd for the lock-down";
+                Error::system(Step::Compile, what, "memfd_create", errno)
+            })?;
+            lists.file = Some((file, number));
+        }
+        self.arguments = arguments(self.numbers, self.settings, program, &lists);
+        self.lists = lists;
+        Ok(())
     }
 
     /// Whether there is a process that outlives the program's start.

@@ -234,7 +234,7 @@ impl Sandbox {
     /// Hides what is at a path inside: a directory behind an empty one, anything else behind the null
     /// device. It is an error if nothing is there.
     pub fn mask(self, at: impl Into<PathBuf>) -> Self {
-        self.entry(at, What::Mask)
+        self.entry(at, What::Mask { optional: false })
     }
 
     /// Makes what is at a path inside read-only, with all mounts below it.
@@ -248,7 +248,13 @@ impl Sandbox {
     /// The access time attributes cannot be changed so.
     #[doc(alias = "MS_REMOUNT")]
     pub fn remount(self, at: impl Into<PathBuf>, attributes: Attributes) -> Self {
-        self.entry(at, What::Remount(attributes))
+        self.entry(
+            at,
+            What::Remount {
+                attributes,
+                optional: false,
+            },
+        )
     }
 
     /// Makes a new file of this mode with the contents that the descriptor has when the program starts,

@@ -7,6 +7,7 @@ mod entries;
 pub(crate) mod idmap;
 mod init;
 pub(crate) mod join;
+pub(crate) mod lockdown;
 pub(crate) mod overlay;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
@@ -90,6 +91,7 @@ pub struct Sandbox {
     pub(crate) attach: Vec<std::sync::Arc<dyn attach::Attach>>,
     pub(crate) init: Option<Init>,
     pub(crate) join: join::Join,
+    pub(crate) lockdown: lockdown::Lockdown,
 }
 
 /// How the child is made. The result is the same; only the cost differs.

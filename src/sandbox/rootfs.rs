@@ -157,8 +157,13 @@ pub(crate) enum What {
     },
     Overlay(Overlay),
     Dev,
-    Mask,
-    Remount(Attributes),
+    Mask {
+        optional: bool,
+    },
+    Remount {
+        attributes: Attributes,
+        optional: bool,
+    },
     Symlink {
         target: PathBuf,
     },
@@ -195,8 +200,8 @@ impl What {
             Self::Cgroup2 { .. } => "cgroup2",
             Self::Overlay(_) => "overlay",
             Self::Dev => "dev",
-            Self::Mask => "mask",
-            Self::Remount(_) => "remount",
+            Self::Mask { .. } => "mask",
+            Self::Remount { .. } => "remount",
             Self::Symlink { .. } => "symlink",
             Self::Dir { .. } => "dir",
             Self::File { .. } => "file",

@@ -170,6 +170,10 @@ fn perform(
         Action::Foreground => to_foreground(context.terminal),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::Lockdown { list, .. } => list.apply().map_err(|(number, errno)| {
+            Fail::new(Call::numbered(number).unwrap_or(Call::Prctl), errno)
+        }),
+        Action::AssertNoUserns => assert_no_userns(),
         Action::SecondStage => become_stage(context),
         Action::InStage { .. } => Ok(()),
         Action::Exec => execute(context),
@@ -309,6 +313,17 @@ fn drop_sys_admin() -> Result<(), Fail> {
         set.remove(CapabilitySet::SYS_ADMIN);
     }
     set_capabilities(None, sets).named(Call::Capset)
+}
+
+/// The process would be in one that nobody wants if it could be made, but it ends then.
+fn assert_no_userns() -> Result<(), Fail> {
+    const NEWUSER: u64 = libc::CLONE_NEWUSER.unsigned_abs() as u64;
+    match process::unshare(NEWUSER) {
+        // The limit, and not something else that may change.
+        Err(Errno::NOSPC) => Ok(()),
+        Err(errno) => Err(Fail::new(Call::Unshare, errno)),
+        Ok(()) => Err(Fail::new(Call::Unshare, Errno::EXIST).noted(Note::UsernsMade)),
+    }
 }
 
 fn loopback_up() -> Result<(), Fail> {
@@ -451,6 +466,7 @@ fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
             plan.program.candidates.len(),
             &stage.arguments,
             &plan.program.envp,
+            stage.lists.words(),
         ),
     }
 }

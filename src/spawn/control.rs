@@ -45,20 +45,28 @@ impl Heard {
         (self.report.kind == message::ENDED).then(|| (status, ResourceUsage::from(&usage)))
     }
 
-    /// The operation of the plan that failed, if it was one of the `join` role.
+    /// The operation of the plan that [`FAILED`](message::FAILED) speaks of, if it is one that the stage
+    /// carries out: of the `join` role, or of the lock-down of the program.
     pub(crate) fn operation(&self) -> Option<usize> {
-        (self.report.call >= call::SETNS).then_some(self.report.note as usize)
+        let of_process_1 = self.report.call >= call::LOCKDOWN && self.report.note == 0;
+        let known = self.report.call >= call::SETNS && !of_process_1;
+        known.then_some(self.report.note as usize)
     }
 
     /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing.
     pub(crate) fn failure(&self) -> (Fail, String) {
+        if let Some(number) = self.report.call.checked_sub(call::LOCKDOWN) {
+            let call = Call::numbered(number.into()).unwrap_or(Call::Prctl);
+            let errno = Errno::from_raw_os_error(self.report.value);
+            return (Fail::new(call, errno), String::new());
+        }
         let call = match self.report.call {
+            call::MMAP => Call::Mmap,
             call::CLONE => Call::Clone,
             call::SETSID => Call::Setsid,
             call::SETPGID => Call::Setpgid,
             call::IOCTL => Call::Ioctl,
             call::SIGNALFD => Call::Signalfd,
-            call::MMAP => Call::Mmap,
             call::SETNS => Call::Setns,
             call::UNSHARE => Call::Unshare,
             call::FCHDIR => Call::Fchdir,

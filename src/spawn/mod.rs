@@ -9,6 +9,7 @@ mod keeper;
 mod lean;
 mod maps;
 mod parent;
+mod pass;
 mod record;
 mod reserve;
 mod root;
@@ -21,6 +22,7 @@ use crate::process::Child;
 
 pub(crate) use control::{Control, Start};
 pub(crate) use parent::start_error;
+pub(crate) use pass::receive as receive_descriptor;
 pub(crate) use record::{Call, Fail, Note};
 pub(crate) use reserve::Reserve;
 

@@ -4,7 +4,7 @@ use super::child::{Context, Placement, run};
 use super::control::{Control, Start};
 use super::dumpable::Hold;
 use super::record::{Call, Note, Progress, Record};
-use super::{lean, maps, terminal, trees};
+use super::{lean, maps, pass, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::op::{Action, Op};
@@ -163,6 +163,8 @@ pub(super) struct Streams {
     controlling: Option<Controlling>,
     /// What the second stage is to join, and where the pid of its sibling is stored.
     work: Option<Shared>,
+    /// The child's end of the socket that it sends the listener of a filter by.
+    listener: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -176,6 +178,7 @@ impl Streams {
             socket: None,
             controlling: plan.foreground.then(Controlling::open).flatten(),
             work: None,
+            listener: None,
         };
         if let Some(work) = &plan.join.by_stage {
             streams.work = Some(work.share()?);
@@ -184,6 +187,12 @@ impl Streams {
             let (ours, theirs) = Control::pair(stage.reaps())?;
             streams.control = Some(ours);
             streams.socket = Some(theirs);
+        }
+        if plan.bound.listener.is_some() {
+            let (ours, theirs) = pass::socket()
+                .map_err(|errno| Error::system(Step::Prepare, "a socket", "socketpair", errno))?;
+            streams.ours.listener = Some(ours);
+            streams.listener = Some(theirs);
         }
         if given
             .stdio
@@ -221,13 +230,7 @@ impl Streams {
     fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
         let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
         if plan.terminal_socket().is_some() {
-            let pair = rustix::net::socketpair(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::SEQPACKET,
-                rustix::net::SocketFlags::CLOEXEC,
-                None,
-            );
-            self.terminal = Some(pair.map_err(failed("socketpair"))?);
+            self.terminal = Some(pass::socket().map_err(failed("socketpair"))?);
             return Ok(());
         }
         let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
@@ -250,6 +253,10 @@ impl Streams {
             .as_ref()
             .map(|(_, theirs)| theirs.as_fd())
             .zip(plan.terminal_socket());
+        let bound = plan.bound.descriptors.iter();
+        let bound = bound.map(|(fd, number)| (fd.as_fd(), *number));
+        let listener = self.listener.as_ref().map(AsFd::as_fd);
+        let listener = listener.zip(plan.bound.listener);
         let stage = plan.stage.iter().flat_map(|stage| {
             let numbers = stage.numbers;
             let socket = self
@@ -264,7 +271,8 @@ impl Streams {
                 Form::Program { image, number } => Some((image.as_fd(), *number)),
                 Form::Forked => None,
             };
-            socket.chain(image).chain(terminal)
+            let lists = stage.lists.file();
+            socket.chain(image).chain(lists).chain(terminal)
         });
         let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
         let work = work
@@ -285,6 +293,8 @@ impl Streams {
             .chain(further)
             .chain(stage)
             .chain(work)
+            .chain(bound)
+            .chain(listener)
             .chain(terminal)
             .collect()
     }
@@ -430,6 +440,7 @@ fn start(
             streams.pipes.clear();
             streams.socket = None;
             streams.slave = None;
+            streams.listener = None;
             let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
             Some(control.await_start(begun.checked_add(plan.setup_timeout)))
         });
@@ -575,12 +586,10 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     match start {
         Start::Failed(heard) => {
             let (fail, text) = heard.failure();
-            let op = if let Some(op) = heard.operation().and_then(|index| plan.ops.get(index)) {
-                op
-            } else if fail.call == Call::Execve {
-                exec
-            } else {
-                init
+            let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
+                Some(op) => op,
+                None if fail.call == Call::Execve => exec,
+                None => init,
             };
             let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
             error.with_hint(diagnose::child(plan, op, &fail, &text))

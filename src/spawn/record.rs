@@ -14,6 +14,31 @@ macro_rules! calls {
         impl Call {
             const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// The name of the system call with this number, if the child makes it.
+            pub(crate) fn numbered(number: libc::c_long) -> Option<Self> {
+                Some(match number {
+                    libc::SYS_capget => Self::Capget,
+                    libc::SYS_capset => Self::Capset,
+                    libc::SYS_chdir => Self::Chdir,
+                    libc::SYS_close => Self::Close,
+                    libc::SYS_fchdir => Self::Fchdir,
+                    libc::SYS_fcntl => Self::Fcntl,
+                    libc::SYS_ioprio_set => Self::IoprioSet,
+                    libc::SYS_landlock_restrict_self => Self::LandlockRestrictSelf,
+                    libc::SYS_openat2 => Self::Openat2,
+                    libc::SYS_prctl => Self::Prctl,
+                    libc::SYS_prlimit64 => Self::Prlimit,
+                    libc::SYS_sched_setaffinity => Self::SchedSetaffinity,
+                    libc::SYS_seccomp => Self::Seccomp,
+                    libc::SYS_sendmsg => Self::Sendmsg,
+                    libc::SYS_setgroups => Self::Setgroups,
+                    libc::SYS_setpriority => Self::Setpriority,
+                    libc::SYS_setresgid => Self::Setresgid,
+                    libc::SYS_setresuid => Self::Setresuid,
+                    _ => return None,
+                })
+            }
+
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
@@ -24,8 +49,10 @@ macro_rules! calls {
 calls! {
     Chdir => "chdir",
     Chroot => "chroot",
+    Capget => "capget",
     Capset => "capset",
     Clone => "clone",
+    Close => "close",
     CloseRange => "close_range",
     Dup => "dup3",
     Execve => "execve",
@@ -39,6 +66,8 @@ calls! {
     Fstatfs => "fstatfs",
     Futex => "futex",
     Ioctl => "ioctl",
+    IoprioSet => "ioprio_set",
+    LandlockRestrictSelf => "landlock_restrict_self",
     Mkdirat => "mkdirat",
     Mmap => "mmap",
     Mknodat => "mknodat",
@@ -53,11 +82,14 @@ calls! {
     Pread => "pread64",
     Prlimit => "prlimit64",
     Read => "read",
+    SchedSetaffinity => "sched_setaffinity",
+    Seccomp => "seccomp",
     Sendmsg => "sendmsg",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
     Setns => "setns",
     Setpgid => "setpgid",
+    Setpriority => "setpriority",
     Sethostname => "sethostname",
     Setresgid => "setresgid",
     Setresuid => "setresuid",
@@ -100,6 +132,8 @@ pub(crate) enum Note {
     KernelSays,
     /// The path of a descriptor leads elsewhere by now.
     Swapped,
+    /// A user namespace could be made, which should be impossible.
+    UsernsMade,
     /// The path of the layer is in the text.
     Layer,
     /// What should be hidden is not there.
@@ -240,6 +274,7 @@ impl Record {
             Note::HiddenMount,
             Note::KernelSays,
             Note::Swapped,
+            Note::UsernsMade,
             Note::Layer,
             Note::NothingToMask,
         ];

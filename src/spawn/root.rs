@@ -23,7 +23,6 @@ pub(super) use way::{Stage, make_private};
 use super::child::{Context, State, write_all};
 use super::record::{Call, Fail, Named, Note, Record};
 use crate::plan::op::{Action, Bind, FileSystem};
-use crate::plan::place::Place;
 use place::{directory_spot, file_spot, make_directory, new_file, open_in, symlink};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -139,11 +138,24 @@ fn fill(way: Way<'_>, root: &OwnedFd, action: &Action) -> Result<(), Fail> {
             devpts,
             at,
         } => dev::make(way, file_system, devpts, &directory_spot(top, at)?),
-        Action::Mask { empty, at } => mask(way, top, empty, at),
-        Action::Remount { attributes, at } => {
-            let at = open_in(top, &at.path, at.links, OFlags::empty()).named(Call::Openat2)?;
-            way.remount(&at, *attributes)
-        }
+        Action::Mask {
+            empty,
+            at,
+            optional,
+        } => match open_in(top, &at.path, at.links, OFlags::empty()) {
+            Err(Errno::NOENT) if *optional => Ok(()),
+            Err(errno) => Err(Fail::new(Call::Openat2, errno).noted(Note::NothingToMask)),
+            Ok(at) => mask(way, empty, &at),
+        },
+        Action::Remount {
+            attributes,
+            at,
+            optional,
+        } => match open_in(top, &at.path, at.links, OFlags::empty()) {
+            Err(Errno::NOENT) if *optional => Ok(()),
+            Err(errno) => Err(Fail::new(Call::Openat2, errno)),
+            Ok(at) => way.remount(&at, *attributes),
+        },
         Action::Symlink { target, at } => symlink(top, target, at),
         Action::Dir { at, mode } => make_directory(top, at, *mode),
         Action::File { at, bytes, mode } => write_all(&new_file(top, at, *mode)?, bytes),
@@ -202,15 +214,13 @@ fn bind(way: Way<'_>, root: BorrowedFd<'_>, bind: &Bind) -> Result<(), Fail> {
 }
 
 /// Hides what is there, and only what is there.
-fn mask(way: Way<'_>, root: BorrowedFd<'_>, empty: &FileSystem, at: &Place) -> Result<(), Fail> {
-    let at = open_in(root, &at.path, at.links, OFlags::empty())
-        .map_err(|errno| Fail::new(Call::Openat2, errno).noted(Note::NothingToMask))?;
-    let cover: Mount = if is_dir(&at)? {
+fn mask(way: Way<'_>, empty: &FileSystem, at: &OwnedFd) -> Result<(), Fail> {
+    let cover: Mount = if is_dir(at)? {
         way.make(empty)?
     } else {
         way.device(dev::NULL.0, dev::NULL.1)?
     };
-    way.attach_at(&cover, &at)
+    way.attach_at(&cover, at)
 }
 
 /// Reads from the beginning, wherever the caller's position is.

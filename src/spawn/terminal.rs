@@ -1,5 +1,6 @@
 //! The program's terminal, opened by the child in the devpts of its sandbox, and handed to the caller.
 
+use super::pass;
 use super::record::{Call, Fail, Named};
 use crate::error::{Error, Result, Step};
 use crate::plan::op::Terminal;
@@ -8,11 +9,8 @@ use crate::sys::fd::dup_to;
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::io::{Errno, IoSlice, IoSliceMut};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
-};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -88,18 +86,6 @@ fn send(caller: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Fail> {
 
 /// In the caller, when the child has got so far: the master.
 pub(super) fn receive(socket: &OwnedFd) -> Result<OwnedFd> {
-    let failed = |errno| Error::system(Step::Stdio, "the terminal", "recvmsg", errno);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0_u8];
-    let mut data = [IoSliceMut::new(&mut byte)];
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-    rustix::net::recvmsg(socket, &mut data, &mut control, flags).map_err(failed)?;
-    control
-        .drain()
-        .find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        })
-        .ok_or_else(|| failed(Errno::BADF))
+    pass::receive(socket)
+        .map_err(|errno| Error::system(Step::Stdio, "the terminal", "recvmsg", errno))
 }

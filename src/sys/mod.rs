@@ -12,6 +12,7 @@ pub(crate) mod arena;
 pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod fd;
+pub(crate) mod lockdown;
 pub(crate) mod mount;
 pub(crate) mod net;
 #[cfg(feature = "net")]

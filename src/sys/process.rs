@@ -143,15 +143,17 @@ pub(crate) fn set_core_limit(soft: u64, hard: u64) -> Result<(), Errno> {
 
 /// Soft and hard limit of the size of core files.
 pub(crate) fn core_limit() -> Result<(u64, u64), Errno> {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the C libraries differ in the type"
+    )]
+    limits(libc::RLIMIT_CORE as u32)
+}
+
+/// Soft and hard limit of a resource.
+pub(crate) fn limits(resource: u32) -> Result<(u64, u64), Errno> {
     let mut limit: [u64; 2] = [0; 2];
-    let args = [
-        0,
-        libc::RLIMIT_CORE as usize,
-        0,
-        limit.as_mut_ptr() as usize,
-        0,
-        0,
-    ];
+    let args = [0, resource as usize, 0, limit.as_mut_ptr() as usize, 0, 0];
     // SAFETY: prlimit64 fills in two 64-bit values.
     unsafe { syscall(libc::SYS_prlimit64, args) }.map(|_| (limit[0], limit[1]))
 }

@@ -83,7 +83,9 @@ fn everything(namespace: &Namespace<Net>) -> Vec<String> {
     let is_steady = |line: &&str| !moving.iter().any(|word| line.contains(word));
     let mut steady = Vec::new();
     for line in text.lines().filter(is_steady) {
-        let is_moving = |word: &&str| word.contains("NO-CARRIER") || word.ends_with("UP>");
+        let is_moving = |word: &&str| {
+            word.contains("NO-CARRIER") || word.ends_with("UP>") || *word == "linkdown"
+        };
         let mut words: Vec<_> = line.split(' ').filter(|word| !is_moving(word)).collect();
         for changing in ["state", "qdisc"] {
             if let Some(at) = words.iter().position(|word| *word == changing) {

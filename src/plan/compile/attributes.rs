@@ -2,6 +2,7 @@
 
 use super::{Compiler, NGROUPS_MAX};
 use crate::error::{Error, Result, Step};
+use crate::plan::lockdown;
 use crate::plan::maps::{Map, Maps, Writer};
 use crate::plan::op::{Action, Ids};
 use crate::plan::place::c_path;
@@ -73,15 +74,23 @@ impl Compiler<'_> {
             }
             parts.extend(command.gid.map(|id| format!("gid {id}")));
             parts.extend(command.uid.map(|id| format!("uid {id}")));
-            self.push(
-                Step::Ids,
-                parts.join(", "),
-                Action::SetIds(Ids {
-                    groups: groups.map(|ids| ids.iter().map(|&id| Gid::from_raw(id)).collect()),
-                    gid: command.gid.map(Gid::from_raw),
-                    uid: command.uid.map(Uid::from_raw),
-                }),
-            );
+            let object = parts.join(", ");
+            if self.late {
+                self.late_ids(object, groups);
+            } else {
+                if !lockdown::is_idle(&self.sandbox.lockdown) {
+                    self.keep_capabilities();
+                }
+                self.push(
+                    Step::Ids,
+                    object,
+                    Action::SetIds(Ids {
+                        groups: groups.map(|ids| ids.iter().map(|&id| Gid::from_raw(id)).collect()),
+                        gid: command.gid.map(Gid::from_raw),
+                        uid: command.uid.map(Uid::from_raw),
+                    }),
+                );
+            }
         }
         self.current_dir()?;
         Ok(self.changes_ids(maps))
@@ -102,9 +111,16 @@ impl Compiler<'_> {
     fn check_ids(&self, maps: Option<&Maps>) -> Result<()> {
         let command = self.command;
         let ids = command.uid.is_some() || command.gid.is_some() || command.groups.is_some();
-        if ids && self.sandbox.mount_lock == Some(MountLock::Nested) {
-            return Err(Error::invalid(
+        let nested = [
+            (
                 "lock_mounts",
+                self.sandbox.mount_lock == Some(MountLock::Nested),
+            ),
+            ("disable_userns", self.sandbox.lockdown.disable_userns),
+        ];
+        if let (true, Some((setter, _))) = (ids, nested.iter().find(|(_, set)| *set)) {
+            return Err(Error::invalid(
+                setter,
                 "in the nested user namespace there are no other ids for uid, gid and groups; see MountLock::DropCapability",
             ));
         }
@@ -193,11 +209,16 @@ impl Compiler<'_> {
             ));
         }
         let path = c_path(dir.as_os_str()).map_err(|what| Error::invalid("current_dir", what))?;
-        self.push(
-            Step::CurrentDir,
-            dir.display().to_string(),
-            Action::CurrentDir { path, confined },
-        );
+        let object = dir.display().to_string();
+        if self.late {
+            self.late_dir(object, &path, confined);
+        } else {
+            self.push(
+                Step::CurrentDir,
+                object,
+                Action::CurrentDir { path, confined },
+            );
+        }
         Ok(())
     }
 

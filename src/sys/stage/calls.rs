@@ -133,6 +133,15 @@ pub(super) unsafe fn syscall<const N: usize>(
     result(value)
 }
 
+/// The system call, for [`lockdown::apply`](super::lockdown::apply).
+///
+/// # Safety
+/// The arguments must be valid for that system call.
+pub(super) unsafe fn any(number: usize, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    unsafe { syscall(number, args) }
+}
+
 fn result(value: isize) -> Result<usize, Errno> {
     match value {
         -4095..=-1 => Err(Errno::try_from(-value).unwrap_or(0)),

@@ -2,6 +2,7 @@
 
 use super::calls::{self, Errno, Stack, Text};
 use super::job::Job;
+use super::lockdown;
 use super::message::{FAILED, Failed, HEAD, Report, call, note, setting};
 use core::mem::MaybeUninit;
 
@@ -29,6 +30,9 @@ impl Attempt<'_> {
     fn run(&mut self) {
         if let Err((call, errno)) = prepare(self.job) {
             return self.fail(call, errno, note::NOTHING);
+        }
+        if let Err((call, errno, note)) = lock_down(self.job) {
+            return self.fail(call, errno, note);
         }
         let mut last = calls::ENOENT;
         let mut refused = None;
@@ -115,6 +119,18 @@ fn prepare(job: &Job) -> Result<(), (u32, Errno)> {
     }
     // A mask that is valid cannot be refused.
     let _ = calls::set_signal_mask(0);
+    Ok(())
+}
+
+/// Last of all: from here on only execve has to be permitted.
+fn lock_down(job: &Job) -> Result<(), (u32, Errno, u32)> {
+    for (op, list) in lockdown::program(job.lockdown) {
+        // SAFETY: the plan has laid it out.
+        unsafe { lockdown::apply(list, calls::any) }.map_err(|failed| {
+            let call = failed.code();
+            (call, failed.errno, op)
+        })?;
+    }
     Ok(())
 }
 

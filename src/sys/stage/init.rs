@@ -3,11 +3,11 @@
 use super::calls::{self, PollFd, Waited};
 use super::exec;
 use super::job::Job;
-use super::join;
 use super::message::{
     AT_GATE, CONTINUED, ENDED, Ended, FAILED, RELEASE, Report, SEEN, SIGNAL, STARTED, STOPPED,
     Usage, call, setting,
 };
+use super::{join, lockdown};
 use core::mem::MaybeUninit;
 
 /// Does what the job says, and never returns.
@@ -42,22 +42,37 @@ pub(super) fn begin(job: &Job) -> ! {
     let last = job.control.unsigned_abs();
     calls::close_range(0, last.saturating_sub(1));
     calls::close_range(last.saturating_add(1), u32::MAX);
+    reduce(job);
     match calls::signalfd() {
         Ok(signals) => {
             tell(job, STARTED, 0);
             Init::new(job, program, signals).serve()
         }
-        Err(errno) => {
-            let report = Report {
-                kind: FAILED,
-                value: errno,
-                call: call::SIGNALFD,
-                note: 0,
-            };
-            let _ = calls::send(job.control, &report);
-            calls::exit(127)
+        Err(errno) => give_up(job.control, call::SIGNALFD, errno),
+    }
+}
+
+/// Gives away what process 1 does not need once the program runs.
+fn reduce(job: &Job) {
+    for (_, list) in lockdown::process_1(job.lockdown) {
+        // SAFETY: the plan has laid it out.
+        if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
+            let call = failed.code();
+            give_up(job.control, call, failed.errno)
         }
     }
+}
+
+/// Ends, and everything in the namespace with it.
+pub(super) fn give_up(control: i32, call: u32, errno: i32) -> ! {
+    let report = Report {
+        kind: FAILED,
+        value: errno,
+        call,
+        note: 0,
+    };
+    let _ = calls::send(control, &report);
+    calls::exit(127)
 }
 
 /// Nobody looks into this process, and no signal is lost.

@@ -18,6 +18,8 @@ pub(super) struct Job {
     pub(super) envp: Texts,
     /// The file with the work of the `join` role, if that is to be done.
     pub(super) work: i32,
+    /// What binds the program, and then process 1.
+    pub(super) lockdown: &'static [u64],
 }
 
 impl Job {

@@ -1,5 +1,5 @@
 //! The second stage as a program:
-//! `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL,WORK CANDIDATE... ARGUMENT...`,
+//! `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL,WORK,LOCKDOWN,WORDS CANDIDATE... ARGUMENT...`,
 //! with the environment of the program that it starts.
 //!
 //! It is built by the build script, without libc and std; it has no data that is written to.
@@ -12,6 +12,7 @@ mod exec;
 mod init;
 mod job;
 mod join;
+mod lockdown;
 mod message;
 
 use calls::{Text, Texts};
@@ -55,8 +56,8 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `argc` of them are there.
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
-    let Some([control, settings, count, terminal, work]) =
-        settings.and_then(|text| unsafe { numbers(*text) })
+    let numbers = settings.and_then(|text| unsafe { numbers(*text) });
+    let Some([control, settings, count, terminal, work, lockdown, words]) = numbers
     else {
         calls::exit(127)
     };
@@ -64,8 +65,9 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     if count > argc.saturating_sub(BEFORE) {
         calls::exit(127)
     }
+    let control = control.cast_signed();
     init::run(&Job {
-        control: control.cast_signed(),
+        control,
         terminal: terminal.cast_signed(),
         settings,
         // SAFETY: these are `argc` pointers and a null pointer.
@@ -75,15 +77,42 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
         argv: unsafe { arguments.add(BEFORE + count) },
         envp,
         work: work.cast_signed(),
+        lockdown: lists(control, lockdown.cast_signed(), words as usize),
     })
+}
+
+/// What the file under this number says, which is closed.
+fn lists(control: i32, fd: i32, words: usize) -> &'static [u64] {
+    if words == 0 {
+        return &[];
+    }
+    let mapped = map(fd, words);
+    calls::close(fd);
+    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno))
+}
+
+/// The words of a file that nobody changes any more.
+fn map(fd: i32, words: usize) -> Result<&'static [u64], calls::Errno> {
+    #[cfg(target_arch = "x86_64")]
+    const MMAP: usize = 9;
+    #[cfg(target_arch = "aarch64")]
+    const MMAP: usize = 222;
+    const PROT_READ: usize = 1;
+    const MAP_PRIVATE: usize = 2;
+    let length = words * size_of::<u64>();
+    let fd = fd.cast_unsigned() as usize;
+    // SAFETY: a new mapping at a place that the kernel chooses.
+    let at = unsafe { calls::any(MMAP, [0, length, PROT_READ, MAP_PRIVATE, fd, 0]) }?;
+    // SAFETY: it has that length, is aligned to a page and stays; nobody writes to it.
+    Ok(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(at), words) })
 }
 
 /// Decimal numbers with a comma between them.
 ///
 /// # Safety
 /// The text is null-terminated.
-unsafe fn numbers(mut text: Text) -> Option<[u32; 5]> {
-    let mut numbers = [0_u32; 5];
+unsafe fn numbers(mut text: Text) -> Option<[u32; 7]> {
+    let mut numbers = [0_u32; 7];
     let mut rest = numbers.iter_mut();
     let mut number = rest.next()?;
     loop {

@@ -60,6 +60,9 @@ pub(crate) mod call {
     pub(crate) const PRCTL: u32 = 29;
     pub(crate) const CAPSET: u32 = 30;
     pub(crate) const FORK: u32 = 31;
+    /// And the number of the system call: one of the lock-down. The note is the number of the
+    /// operation of the plan.
+    pub(crate) const LOCKDOWN: u32 = 0x1_0000;
 }
 
 /// One operation of the `join` role.

@@ -16,6 +16,7 @@ mod init;
 mod job;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod join;
+pub(crate) mod lockdown;
 pub(crate) mod message;
 
 use crate::sys::exec::StringArray;
@@ -50,6 +51,7 @@ pub(crate) fn run(
     count: usize,
     arguments: &StringArray,
     envp: &StringArray,
+    lockdown: &[u64],
 ) -> ! {
     let pointers = arguments.pointers();
     let (first, argv) = match (pointers.get(BEFORE..), pointers.get(BEFORE + count..)) {
@@ -66,11 +68,20 @@ pub(crate) fn run(
         envp: envp.pointers().as_ptr().cast(),
         // A copy of the caller's memory enters no namespaces of others.
         work: -1,
+        // SAFETY: this process never returns to whoever owns the words.
+        lockdown: unsafe { core::slice::from_raw_parts(lockdown.as_ptr(), lockdown.len()) },
     })
 }
 
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) fn run(_: (RawFd, RawFd), _: u32, _: usize, _: &StringArray, _: &StringArray) -> ! {
+pub(crate) fn run(
+    _: (RawFd, RawFd),
+    _: u32,
+    _: usize,
+    _: &StringArray,
+    _: &StringArray,
+    _: &[u64],
+) -> ! {
     super::exec::exit_group(127)
 }

@@ -1,0 +1,240 @@
+//! Filters of system calls, as programs that somebody has compiled.
+
+use crate::error::{Error, ErrorKind, Result, Step};
+use rustix::io::Errno;
+use std::fmt;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+/// The most instructions that the kernel takes (`BPF_MAXINSNS`).
+const MAX: usize = 4096;
+
+/// One instruction of a filter: `struct sock_filter`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "these are the names of the kernel")]
+pub struct Instruction {
+    pub code: u16,
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+impl From<libc::sock_filter> for Instruction {
+    fn from(from: libc::sock_filter) -> Self {
+        let libc::sock_filter { code, jt, jf, k } = from;
+        Self { code, jt, jf, k }
+    }
+}
+
+#[cfg(feature = "seccomp")]
+impl From<seccompiler::sock_filter> for Instruction {
+    fn from(from: seccompiler::sock_filter) -> Self {
+        let seccompiler::sock_filter { code, jt, jf, k } = from;
+        Self { code, jt, jf, k }
+    }
+}
+
+impl Instruction {
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        let ([a, b], [c, d, e, f]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
+        [a, b, self.jt, self.jf, c, d, e, f]
+    }
+
+    fn from_bytes([a, b, jt, jf, c, d, e, f]: [u8; 8]) -> Self {
+        Self {
+            code: u16::from_ne_bytes([a, b]),
+            jt,
+            jf,
+            k: u32::from_ne_bytes([c, d, e, f]),
+        }
+    }
+}
+
+/// A compiled filter of system calls, from any producer.
+///
+/// Several can be put above each other; the strictest answer wins. They are installed last of all, in the
+/// order in which they were given, directly before the program is executed: a filter has to permit
+/// execve(2), and each but the last has to permit seccomp(2) as well.
+///
+/// See [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
+///
+/// # Examples
+/// ```
+/// use ringfence::lockdown::{Instruction, SeccompFilter};
+///
+/// // BPF_RET | BPF_K, SECCOMP_RET_ALLOW
+/// let allow = Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
+/// let filter = SeccompFilter::new([allow]).log();
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct SeccompFilter {
+    pub(crate) program: Arc<[Instruction]>,
+    pub(crate) log: bool,
+    pub(crate) spec_allow: bool,
+    pub(crate) notify: bool,
+    pub(crate) wait_killable: bool,
+}
+
+impl SeccompFilter {
+    /// A filter of these instructions: `libc::sock_filter`, with feature `seccomp` the `BpfProgram` of the
+    /// crate seccompiler, or the like.
+    pub fn new(program: impl IntoIterator<Item = impl Into<Instruction>>) -> Self {
+        Self {
+            program: program.into_iter().map(Into::into).collect(),
+            log: false,
+            spec_allow: false,
+            notify: false,
+            wait_killable: false,
+        }
+    }
+
+    /// A filter from the bytes of its instructions, as `seccomp_export_bpf(3)` writes them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] if these are not whole instructions.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let (instructions, rest) = bytes.as_chunks();
+        if !rest.is_empty() {
+            return Err(Error::invalid(
+                "seccomp",
+                format!(
+                    "{} bytes are no multiple of an instruction's 8",
+                    bytes.len()
+                ),
+            ));
+        }
+        Ok(Self::new(
+            instructions.iter().copied().map(Instruction::from_bytes),
+        ))
+    }
+
+    /// [`from_bytes`](Self::from_bytes) of what a descriptor gives until its end.
+    ///
+    /// # Errors
+    /// As there, and when it cannot be read.
+    pub fn from_fd(fd: impl AsFd) -> Result<Self> {
+        let mut bytes = Vec::new();
+        let mut some = [0; 4096];
+        loop {
+            match rustix::io::read(&fd, &mut some[..]) {
+                Ok(0) => return Self::from_bytes(&bytes),
+                Ok(length) => bytes.extend(some.iter().take(length)),
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    return Err(Error::system(
+                        Step::Seccomp,
+                        "the instructions of a filter",
+                        "read",
+                        errno,
+                    ));
+                }
+            }
+            if bytes.len() > MAX * 8 {
+                return Err(Error::other(
+                    ErrorKind::InvalidInput,
+                    Step::Seccomp,
+                    format!("more than {MAX} instructions"),
+                ));
+            }
+        }
+    }
+
+    /// What the filter does not allow is logged.
+    #[doc(alias = "SECCOMP_FILTER_FLAG_LOG")]
+    pub fn log(mut self) -> Self {
+        self.log = true;
+        self
+    }
+
+    /// The processor's guard against speculative store bypass stays off (Linux 4.17).
+    #[doc(alias = "SECCOMP_FILTER_FLAG_SPEC_ALLOW")]
+    pub fn spec_allow(mut self) -> Self {
+        self.spec_allow = true;
+        self
+    }
+
+    /// The caller gets a descriptor, [`Child::seccomp_listener`](crate::Child::seccomp_listener), that
+    /// tells of the system calls for which the filter says `SECCOMP_RET_USER_NOTIF`. The kernel takes one
+    /// such filter; it is installed after all others, and has to allow sendmsg(2), by which the descriptor
+    /// comes to the caller, and execve(2): nobody answers before.
+    ///
+    /// See [seccomp_unotify(2)](https://man7.org/linux/man-pages/man2/seccomp_unotify.2.html).
+    #[doc(alias = "SECCOMP_FILTER_FLAG_NEW_LISTENER")]
+    pub fn notify(mut self) -> Self {
+        self.notify = true;
+        self
+    }
+
+    /// [`notify`](Self::notify), and a system call that somebody looks at is not interrupted by signals that
+    /// do not kill (Linux 5.19).
+    #[doc(alias = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")]
+    pub fn notify_killable(mut self) -> Self {
+        self.wait_killable = true;
+        self.notify()
+    }
+
+    pub(crate) fn flags(&self) -> u64 {
+        [
+            (self.log, libc::SECCOMP_FILTER_FLAG_LOG),
+            (self.spec_allow, libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+            (self.notify, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER),
+            (
+                self.wait_killable,
+                libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+            ),
+        ]
+        .into_iter()
+        .filter(|(wanted, _)| *wanted)
+        .fold(0, |all, (_, flag)| all | flag)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.program.len() {
+            0 => Err(Error::invalid("seccomp", "a filter without instructions")),
+            1..=MAX => Ok(()),
+            many => Err(Error::invalid(
+                "seccomp",
+                format!("{many} instructions, the kernel takes at most {MAX}"),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for SeccompFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a filter of {} instructions", self.program.len())?;
+        for (set, text) in [
+            (self.log, "logged"),
+            (self.spec_allow, "with speculation"),
+            (self.notify, "with a listener"),
+        ] {
+            if set {
+                write!(f, ", {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_and_instructions_are_the_same() {
+        let one = Instruction {
+            code: 0x15,
+            jt: 3,
+            jf: 4,
+            k: 0x1234_5678,
+        };
+        let filter = SeccompFilter::from_bytes(&one.bytes()).expect("whole instructions");
+        assert_eq!(filter, SeccompFilter::new([one]));
+        assert!(SeccompFilter::from_bytes(&[0; 12]).is_err());
+        assert!(SeccompFilter::from_bytes(&[]).is_ok_and(|filter| filter.check().is_err()));
+        let long = vec![one; MAX + 1];
+        assert!(SeccompFilter::new(long).check().is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! What binds the program: its `/proc/PID/status` is exactly what was asked for, or it never runs.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
+
+mod common;
+#[path = "lockdown/mod.rs"]
+mod lockdown;
