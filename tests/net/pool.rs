@@ -60,6 +60,8 @@ fn a_setup_that_fails_is_an_error_of_who_takes() {
         .unwrap();
         assert_eq!(pool.fill(), 0);
         assert!(pool.take().is_err());
+        // The thread has tried once more, and waits.
+        assert_eq!(pool.fill(), 0);
         works.store(true, Ordering::Relaxed);
         pool.take().unwrap();
         assert_eq!(pool.fill(), 2);
