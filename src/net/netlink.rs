@@ -251,7 +251,7 @@ impl Netlink {
     }
 
     /// Sends a message and returns when it has been done.
-    fn one(&self, deed: Deed, message: Message) -> Result<()> {
+    pub(super) fn one(&self, deed: Deed, message: Message) -> Result<()> {
         let mut message = [message];
         let results = self.socket().request(&mut message);
         let result = results.and_then(|mut results| results.pop().unwrap_or(Ok(())));

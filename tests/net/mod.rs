@@ -1,6 +1,7 @@
 mod batch;
 mod entries;
 mod links;
+mod named;
 mod network;
 mod nft;
 mod pool;
