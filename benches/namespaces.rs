@@ -9,21 +9,27 @@
     reason = "a bench that cannot be set up has nothing to report to but its user"
 )]
 
+use std::ffi::CString;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringfence::ns::{
     Cgroup, Enterable, Ipc, Mount, Namespace, NamespaceKind, Net, Pid, Time, User, Uts,
 };
+use ringfence::{AnyNamespace, IdMap, Kind, Plan, Sandbox};
 use rustix::thread::UnshareFlags;
 
 #[path = "floor/compare.rs"]
 #[allow(dead_code, reason = "merging is for other benches")]
 mod compare;
+#[path = "floor/program.rs"]
+mod program;
 #[path = "namespaces/raw.rs"]
 mod raw;
 
 use compare::interleave;
+use raw::Memory;
 
 const ROUNDS: usize = 500;
 
@@ -68,7 +74,60 @@ fn run_in<K: Enterable>() {
     print(&format!("run_in {}", K::KIND), ours, || raw::enter(&fd, fs));
 }
 
+/// A program in all namespaces of another process, and in a network alone. The crate executes one more program, which
+/// has none of the caller's memory; neither floor is safe from root of those namespaces.
+fn join() {
+    let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("our own");
+    let tiny = program::tiny_program(directory.path());
+    let path = CString::new(tiny.as_os_str().as_encoded_bytes()).expect("no nul byte");
+    let target = Sandbox::new()
+        .all()
+        .user_map(IdMap::root())
+        .command("/bin/sleep")
+        .arg("infinity")
+        .kill_on_drop()
+        .spawn()
+        .expect("root");
+    let open = |kind: &Kind| raw::open(&format!("/proc/{}/ns/{kind}", target.id()));
+    use ringfence::Kind::{Cgroup, Ipc, Mount, Net, Pid, Time, User, Uts};
+    let kinds = [User, Net, Uts, Ipc, Cgroup, Pid, Mount];
+    let mut shared = raw::Joining::new(kinds.iter().map(open).collect(), &path);
+    let with_time = kinds.iter().chain([&Time]);
+    let mut copied = raw::Joining::new(with_time.map(open).collect(), &path);
+    let plan = |sandbox: Sandbox| {
+        let command = sandbox.command(&tiny).env_clear();
+        command.compile().expect("valid")
+    };
+    let run = |plan: &Plan| {
+        let status = plan.spawn().and_then(|mut child| child.wait());
+        assert!(status.expect("root").success());
+    };
+    let all = plan(Sandbox::new().join_all(target.id()));
+    let floor = || raw::join(&mut copied, Memory::Copied);
+    print("join, a copy", || run(&all), floor);
+    let but_time = kinds.iter().fold(Sandbox::new(), |sandbox, kind| {
+        sandbox.join(AnyNamespace::of_pid(*kind, target.id()).expect("root"))
+    });
+    let but_time = plan(but_time);
+    let floor = || raw::join(&mut shared, Memory::Shared);
+    print("join, shared", || run(&but_time), floor);
+    let net = ringfence::Namespace::<ringfence::ns::Net>::create().expect("root");
+    let alone = plan(Sandbox::new().join(&net));
+    let plain = plan(Sandbox::new());
+    let fd = raw::open(&format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&net)
+    ));
+    print(
+        "join net",
+        || run(&alone),
+        || raw::on_thread_in(&fd, || run(&plain)),
+    );
+}
+
 fn against_the_floor(_: &mut Criterion) {
+    join();
     thread_kind::<Mount>(UnshareFlags::NEWNS);
     thread_kind::<Uts>(UnshareFlags::NEWUTS);
     thread_kind::<Ipc>(UnshareFlags::NEWIPC);

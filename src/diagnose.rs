@@ -10,21 +10,21 @@ use std::path::PathBuf;
 
 /// The system as far as hints depend on it; tests make others.
 #[derive(Debug)]
-struct System {
-    root: PathBuf,
+pub(crate) struct System {
+    pub(crate) root: PathBuf,
 }
 
 impl System {
-    fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self { root: "/".into() }
     }
 
-    fn read(&self, path: &str) -> Option<String> {
+    pub(crate) fn read(&self, path: &str) -> Option<String> {
         let text = std::fs::read_to_string(self.root.join(path)).ok()?;
         Some(text.trim().to_owned())
     }
 
-    fn status(&self, field: &str) -> Option<String> {
+    pub(crate) fn status(&self, field: &str) -> Option<String> {
         let text = self.read("proc/self/status")?;
         text.lines().find_map(|line| {
             Some(
@@ -37,7 +37,7 @@ impl System {
     }
 
     /// Whether the caller has CAP_SYS_ADMIN, which the switches for the unprivileged do not concern.
-    fn is_privileged(&self) -> bool {
+    pub(crate) fn is_privileged(&self) -> bool {
         const CAP_SYS_ADMIN: u32 = 21;
         self.status("CapEff")
             .and_then(|text| u64::from_str_radix(&text, 16).ok())
@@ -86,7 +86,7 @@ fn clone_hint(
     }
 }
 
-const APPARMOR: &str = "AppArmor restricts user namespaces: give the program a profile with the rule \"userns,\", or as root, sysctl kernel.apparmor_restrict_unprivileged_userns=0";
+pub(crate) const APPARMOR: &str = "AppArmor restricts user namespaces: give the program a profile with the rule \"userns,\", or as root, sysctl kernel.apparmor_restrict_unprivileged_userns=0";
 
 /// AppArmor refuses either the namespace or, where its policy has a profile for it, all capabilities in
 /// it: writing the maps is the first that needs one.
@@ -305,6 +305,12 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
             if call == Call::Mount && errno == Errno::INVAL =>
         {
             "the kernel refused an option, see dmesg"
+        }
+        Step::Propagation if errno == Errno::INVAL => {
+            "it is no mount point of its own, so what is mounted there would show outside"
+        }
+        Step::BinfmtMisc if matches!(errno, Errno::PERM | Errno::NODEV) => {
+            "binfmt_misc in a user namespace needs Linux 6.7, and its module (binfmt_misc) loaded"
         }
         Step::Remount if errno == Errno::NOENT => "there is nothing at this path inside",
         Step::Ids if errno == Errno::PERM => {

@@ -155,6 +155,8 @@ steps! {
     Mqueue => "mqueue",
     /// Mounting pseudo-terminals.
     Devpts => "devpts",
+    /// Mounting the interpreters of programs, or registering one.
+    BinfmtMisc => "binfmt_misc",
     /// Mounting the cgroup hierarchy.
     Cgroup2 => "cgroup2",
     /// Mounting an overlay.
@@ -199,7 +201,7 @@ steps! {
     Affinity => "affinity",
     /// Setting how likely the program is to be killed when memory runs out.
     OomScore => "oom_score_adj",
-    /// Taking capabilities away.
+    /// Setting capabilities, or taking them away.
     Capabilities => "capabilities",
     /// Setting securebits.
     Securebits => "securebits",
@@ -243,6 +245,8 @@ steps! {
     Sysctl => "sysctl",
     /// Connecting something to a network.
     Network => "network",
+    /// Looking at the namespaces of all processes.
+    Scan => "scan",
 }
 
 impl Error {

@@ -2,14 +2,105 @@
 
 use crate::error::{Error, Result, Step};
 use crate::process::Child;
-use crate::signals::Signals;
+use crate::signals::{FORWARDED, Signals, set};
+use crate::sys::process;
+use crate::sys::signal::{self, SigSet};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process,
-    kill_process_group,
+    Pid, PidfdFlags, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process,
+    kill_process_group, pidfd_open,
 };
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+
+/// What a tool does for its program while it [waits](Child::wait_with) for it.
+///
+/// # Examples
+/// As `unshare --fork --forward-signals` waits:
+/// ```
+/// use ringfence::{Foreground, Sandbox};
+///
+/// # fn main() -> ringfence::Result<()> {
+/// let foreground = Foreground::new().forward([libc::SIGINT, libc::SIGTERM]);
+/// let status = Sandbox::new().command("true").spawn()?.wait_with(&foreground)?;
+/// assert!(status.success());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Foreground {
+    forwarded: SigSet,
+    held: SigSet,
+    mirrors_stops: bool,
+}
+
+impl Foreground {
+    /// Nothing but waiting.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Passes these signals on to the program when processes send them to the caller. What the terminal sends is
+    /// passed on only if the program is in another process group; otherwise it has got it itself. Numbers that
+    /// are no signal, and `SIGKILL`, `SIGSTOP` and `SIGCHLD`, are left out.
+    pub fn forward(mut self, signals: impl IntoIterator<Item = i32>) -> Self {
+        self.forwarded |= set(signals);
+        self
+    }
+
+    /// Takes these signals and does nothing: the program decides whether they end the tool.
+    pub fn hold(mut self, signals: impl IntoIterator<Item = i32>) -> Self {
+        self.held |= set(signals);
+        self
+    }
+
+    /// When the program is stopped, the caller stops, so that its shell takes over; when the caller is
+    /// continued, so is the program.
+    #[doc(alias = "job control")]
+    pub fn mirror_stops(mut self) -> Self {
+        self.mirrors_stops = true;
+        self
+    }
+}
+
+/// Ends the calling process as a program has ended: with its exit code, or by the signal that ended it, of
+/// which the caller's own parent then learns. No destructors run; a core file, which would be of the
+/// caller, is not written.
+///
+/// # Examples
+/// ```no_run
+/// # fn main() -> ringfence::Result<()> {
+/// let status = ringfence::Sandbox::new().command("make").status()?;
+/// ringfence::exit_as(status)
+/// # }
+/// ```
+pub fn exit_as(status: ExitStatus) -> ! {
+    if let Some(number) = status.signal() {
+        die_by(number);
+    }
+    // The signal was one that could not end the caller, such as any for process 1 of a pid namespace.
+    let code = status.code().or(status.signal().map(|number| 128 + number));
+    std::process::exit(code.unwrap_or(1))
+}
+
+/// Returns if the caller did not die of the signal.
+fn die_by(number: i32) {
+    let Ok(own) = pidfd_open(getpid(), PidfdFlags::empty()) else {
+        return;
+    };
+    let _ = std::io::stdout().flush();
+    if let Ok((_, hard)) = process::core_limit() {
+        // A limit of 0 would still start the handlers of core_pattern.
+        let _ = process::set_core_limit(hard.min(1), hard);
+    }
+    let _ = signal::reset(number.unsigned_abs());
+    let _ = signal::unblock(1 << (number - 1));
+    let _ = process::pidfd_signal(own.as_fd(), number);
+}
 
 impl Child {
     /// Waits for the end of the program, as a tool does that runs in the foreground for it.
@@ -34,13 +125,24 @@ impl Child {
     /// As [`wait`](Self::wait); or when no signalfd can be opened.
     #[doc(alias = "job control")]
     pub fn wait_in_foreground(&mut self) -> Result<ExitStatus> {
+        self.wait_with(&Foreground::new().forward(FORWARDED).mirror_stops())
+    }
+
+    /// Waits for the end of the program, and does meanwhile what is asked for. The signals concerned, and `SIGCHLD`, are
+    /// blocked in the calling thread, as in [`wait_in_foreground`](Self::wait_in_foreground).
+    ///
+    /// # Errors
+    /// Those of [`wait_in_foreground`](Self::wait_in_foreground).
+    pub fn wait_with(&mut self, foreground: &Foreground) -> Result<ExitStatus> {
         drop(self.stdin.take());
-        let signals = Signals::block()?;
+        let signals = Signals::block(foreground.forwarded | foreground.held)?;
         loop {
             if let Some(status) = self.try_wait()? {
+                // What came too late must not end the caller when it is unblocked.
+                while signals.next().is_some() {}
                 return Ok(status);
             }
-            if self.has_stopped() {
+            if foreground.mirrors_stops && self.has_stopped() {
                 self.stop_with_program()?;
                 continue;
             }
@@ -49,7 +151,7 @@ impl Child {
                 if got.number == libc::SIGCONT {
                     // A shell has perhaps brought the caller to the foreground.
                     self.hand_over();
-                } else if got.is_forwarded(self.plan().apart) {
+                } else if got.is_forwarded(foreground.forwarded, self.plan().apart) {
                     self.signal(got.number)?;
                 }
             }

@@ -5,9 +5,11 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("ringfence supports 64-bit Linux only");
 
+pub mod cgroup;
 mod diagnose;
 mod error;
 mod foreground;
+pub mod inspect;
 mod lifetime;
 pub mod lockdown;
 pub mod mount;
@@ -20,12 +22,14 @@ mod relay;
 mod sandbox;
 mod signals;
 mod spawn;
+pub mod support;
 mod sys;
 mod terminal;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
 pub use error::{Error, ErrorKind, Result, Step};
+pub use foreground::{Foreground, exit_as};
 pub use ns::{AnyNamespace, Kind, Namespace, NamespaceId, NamespaceIds, NamespaceSet, Namespaces};
 pub use plan::Plan;
 pub use process::{Child, ResourceUsage};

@@ -10,7 +10,7 @@ use crate::terminal::{Controlling, Pty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, pidfd_send_signal};
+use rustix::process::Pid;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
@@ -346,8 +346,8 @@ impl Child {
 
     /// Sends a signal, by number, to the program. It is not an error if it has ended.
     ///
-    /// With [`init`](crate::Sandbox::init) process 1 passes it on, in the order of the calls; but `SIGKILL`
-    /// ends the whole sandbox.
+    /// With [`init`](crate::Sandbox::init) process 1, or what stands for it, passes it on, in the order of the
+    /// calls; but `SIGKILL` ends the whole sandbox.
     ///
     /// # Errors
     /// `EINVAL` for a number that is no signal, `EPERM` when the program may no longer be signalled.
@@ -370,11 +370,17 @@ impl Child {
     }
 
     fn send(&self, number: i32) -> Result<(), Errno> {
-        let direct = || crate::sys::process::pidfd_signal(self.pidfd.as_fd(), number);
+        let process = |number| crate::sys::process::pidfd_signal(self.pidfd.as_fd(), number);
+        let direct = || process(number);
+        let by_kernel = number == libc::SIGKILL && (self.at_gate || !self.plan.is_subreaped());
         match (&self.control, u32::try_from(number)) {
-            (Some(control), Ok(value)) if control.reaps() && number != libc::SIGKILL => {
+            (Some(control), Ok(value)) if control.reaps() && !by_kernel => {
                 if !(0..=64).contains(&number) {
                     return Err(Errno::INVAL);
+                }
+                if number == libc::SIGKILL {
+                    // Somebody may have stopped it.
+                    process(libc::SIGCONT)?;
                 }
                 match control.ask(message::SIGNAL, value) {
                     // It has ended.
@@ -515,7 +521,7 @@ impl AsRawFd for Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if self.plan.kill_on_drop && self.status.is_none() {
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            let _ = self.kill();
             let _ = wait(Target::Pidfd(self.pidfd.as_fd()), true);
             self.take_terminal_back(true);
         }

@@ -4,7 +4,7 @@ mod copy;
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::Child;
-use crate::signals::Signals;
+use crate::signals::{FORWARDED, Signals, set};
 use crate::terminal::{Pty, RawMode};
 use copy::Copy;
 use rustix::io::Errno;
@@ -20,8 +20,8 @@ impl Child {
     ///
     /// If `input` is a terminal, it is in raw mode meanwhile, so that every key reaches the program,
     /// `Ctrl-C` too; its modes are restored afterwards, also when the program is stopped, and the caller with
-    /// it. The program's terminal takes on the size of `output`, or of `input` if that is none, and follows
-    /// it. At the end of `input` the program gets the character that means the end in its terminal.
+    /// it. The program's terminal takes on the size of `output`, or of `input` if that is no terminal, and follows
+    /// it; [`Command::window_size`](crate::Command::window_size) gives it that size from the beginning. At the end of `input` the program gets the character that means the end in its terminal.
     ///
     /// Signals that processes send to the caller are passed on, and blocked in the calling thread, as by
     /// [`wait_in_foreground`](Self::wait_in_foreground). A thread is not needed, nor is anything left to be
@@ -33,12 +33,14 @@ impl Child {
     ///
     /// # Examples
     /// ```no_run
-    /// use ringfence::{Sandbox, Stdio};
+    /// use ringfence::{Sandbox, Stdio, WindowSize};
+    /// use std::io::{stdin, stdout};
     ///
     /// # fn main() -> ringfence::Result<()> {
     /// let shell = Sandbox::new().user().pid().init().command("/bin/sh");
     /// let shell = shell.stdin(Stdio::pty()).stdout(Stdio::pty()).stderr(Stdio::pty());
-    /// let status = shell.spawn()?.relay(std::io::stdin(), std::io::stdout())?;
+    /// let size = WindowSize::of(stdout()).unwrap_or_default();
+    /// let status = shell.window_size(size).spawn()?.relay(stdin(), stdout())?;
     /// # drop(status);
     /// # Ok(())
     /// # }
@@ -65,7 +67,8 @@ impl Child {
     }
 
     fn relay_between(&mut self, ends: Ends<'_>) -> Result<ExitStatus> {
-        let signals = Signals::block()?;
+        let passed_on = set(FORWARDED);
+        let signals = Signals::block(passed_on)?;
         let raw = RawMode::enter(ends.input)
             .map_err(|errno| failed("the caller's terminal", "ioctl", errno))?;
         ends.copy_size();
@@ -96,8 +99,8 @@ impl Child {
                     (libc::SIGWINCH, _) => ends.copy_size(),
                     (libc::SIGCONT, _) => ends.resume(raw.as_ref()),
                     // Nobody takes in what is left of the output.
-                    (_, Some(status)) if got.is_forwarded(true) => return Ok(status),
-                    _ if got.is_forwarded(true) => self.signal(got.number)?,
+                    (_, Some(status)) if got.is_forwarded(passed_on, true) => return Ok(status),
+                    _ if got.is_forwarded(passed_on, true) => self.signal(got.number)?,
                     _ => {}
                 }
             }

@@ -4,8 +4,8 @@ use crate::error::{Error, Result, Step};
 use crate::sys::signal::{self, SigSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What is passed on.
-const FORWARDED: [i32; 7] = [
+/// What is passed on where nothing else is said.
+pub(crate) const FORWARDED: [i32; 7] = [
     libc::SIGINT,
     libc::SIGTERM,
     libc::SIGHUP,
@@ -14,6 +14,16 @@ const FORWARDED: [i32; 7] = [
     libc::SIGUSR2,
     libc::SIGWINCH,
 ];
+
+/// Those of the numbers that can be taken or passed on.
+pub(crate) fn set(signals: impl IntoIterator<Item = i32>) -> SigSet {
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD];
+    let signals = signals.into_iter().filter(|signal| !kept.contains(signal));
+    let numbers = signals.filter_map(|signal| u32::try_from(signal).ok());
+    numbers
+        .filter(|number| (1..=signal::SIGNALS).contains(number))
+        .fold(0, |set, number| set | 1 << (number - 1))
+}
 
 /// Signals that this thread takes from a descriptor as long as this exists.
 pub(crate) struct Signals {
@@ -29,18 +39,17 @@ pub(crate) struct Got {
 
 impl Got {
     /// What the terminal sends reaches a program in the same process group by itself.
-    pub(crate) fn is_forwarded(&self, apart: bool) -> bool {
-        FORWARDED.contains(&self.number) && (self.by_process || apart)
+    pub(crate) fn is_forwarded(&self, forwarded: SigSet, apart: bool) -> bool {
+        forwarded & set([self.number]) != 0 && (self.by_process || apart)
     }
 }
 
 impl Signals {
-    pub(crate) fn block() -> Result<Self> {
+    /// Takes these, `SIGCHLD` and `SIGCONT`.
+    pub(crate) fn block(signals: SigSet) -> Result<Self> {
         let failed = |call| move |errno| Error::system(Step::Wait, "signals", call, errno);
-        let wanted = FORWARDED
-            .iter()
-            .chain(&[libc::SIGCHLD, libc::SIGCONT])
-            .fold(0, |set: SigSet, &number| set | 1 << (number - 1));
+        let more = 1 << (libc::SIGCHLD - 1) | 1 << (libc::SIGCONT - 1);
+        let wanted = signals | more;
         let fd = signal::descriptor(wanted).map_err(failed("signalfd4"))?;
         let before = signal::block(wanted).map_err(failed("rt_sigprocmask"))?;
         Ok(Self { fd, before })

@@ -19,7 +19,7 @@ use common::leaks::{Census, assert_same};
 use common::{isolated, isolated_as_user, require};
 use ringfence::{Command, Engine, IdMap, Rootfs, Sandbox};
 use seen::cgroup::Cgroup;
-use seen::{await_single_thread, everything, looker, many_ids, minimal, seen};
+use seen::{await_single_thread, everything, locked_down, looker, many_ids, minimal, seen};
 
 /// An error that none of these calls gives of itself.
 const INJECTED: i32 = libc::EXDEV;
@@ -265,37 +265,12 @@ fn of_a_child_that_dies_with_its_parent() {
     });
 }
 
-/// All that binds a program, in one of two ways: with and without other ids.
-fn locked_down(sandbox: Sandbox) -> Sandbox {
-    use ringfence::lockdown::{Capabilities, CapabilitySets, Instruction, IoPriority};
-    use ringfence::lockdown::{Resource, Rlimit, SeccompFilter, Securebits};
-    let allow = Instruction {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_ALLOW,
-    };
-    let allow = SeccompFilter::new([allow]);
-    let kill = Capabilities::KILL;
-    sandbox
-        .rlimit(Resource::Stack, Rlimit::new(1 << 22, 1 << 23))
-        .nice(3)
-        .oom_score_adj(500)
-        .io_priority(IoPriority::Idle)
-        .affinity(0..64)
-        .securebits(Securebits::NO_SETUID_FIXUP)
-        .capabilities(CapabilitySets::keep(kill).ambient(kill))
-        .seccomp(allow.clone())
-        .seccomp(allow.notify())
-}
-
 #[test]
 fn of_lock_down() {
     isolated(|| {
         require!(seccomp_notify, userns);
         let sandbox = || Sandbox::new().user().user_map(IdMap::root());
-        // A process that is filtered has no room for another listener.
-        sweep(|| looker(locked_down(sandbox()).without_seccomp().disable_userns()));
+        sweep(|| looker(locked_down(sandbox()).disable_userns()));
     });
 }
 
@@ -303,11 +278,7 @@ fn of_lock_down() {
 fn of_lock_down_with_other_ids() {
     isolated(|| {
         require!(seccomp_notify, root);
-        sweep(|| {
-            looker(locked_down(many_ids()).without_seccomp())
-                .uid(7)
-                .gid(8)
-        });
+        sweep(|| looker(locked_down(many_ids())).uid(7).gid(8));
     });
 }
 
@@ -379,12 +350,8 @@ fn no_call_of_a_child_is_missing_from_the_printed_plan() {
             looker(Sandbox::new().user().mount().rootfs(Rootfs::dir("/"))),
             looker(everything().engine(Engine::Clone)),
             looker(everything().engine(Engine::Fork)),
-            looker(
-                locked_down(Sandbox::new().user())
-                    .without_seccomp()
-                    .disable_userns(),
-            ),
-            looker(locked_down(many_ids()).without_seccomp()).uid(7),
+            looker(locked_down(Sandbox::new().user()).disable_userns()),
+            looker(locked_down(many_ids())).uid(7),
         ] {
             let plan = command.compile().unwrap();
             let run = faults.watch(|| drop(seen(window(|| plan.spawn()).unwrap())));

@@ -33,8 +33,12 @@ const RULES: &[Rule] = &[
     Rule {
         module: "plan",
         may_name: &[
-            "error", "lockdown", "mount", "ns", "process", "sandbox", "spawn", "sys",
+            "cgroup", "error", "lockdown", "mount", "ns", "process", "sandbox", "spawn", "sys",
         ],
+    },
+    Rule {
+        module: "cgroup",
+        may_name: &["error", "mount"],
     },
     Rule {
         module: "lockdown",
@@ -88,7 +92,29 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "terminal",
-        may_name: &["sandbox"],
+        may_name: &["sandbox", "sys"],
+    },
+    Rule {
+        module: "inspect",
+        may_name: &["diagnose", "error", "mount", "ns", "sandbox", "sys"],
+    },
+    Rule {
+        module: "support",
+        may_name: &[
+            "diagnose", "error", "inspect", "mount", "ns", "plan", "sandbox", "sys",
+        ],
+    },
+    Rule {
+        module: "signals",
+        may_name: &["error", "sys"],
+    },
+    Rule {
+        module: "foreground",
+        may_name: &["error", "process", "signals", "sys"],
+    },
+    Rule {
+        module: "relay",
+        may_name: &["error", "process", "signals", "terminal"],
     },
     Rule {
         module: "mount",

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use common::alloc::ParentOnly;
 use common::{isolated, isolated_as_both, require, seccomp};
 use ringfence::{Command, Engine, ErrorKind, IdMap, Rootfs, Sandbox, Step};
-use seen::{everything, looker, many_ids, minimal, seen};
+use seen::{everything, locked_down, looker, many_ids, minimal, seen};
 
 #[global_allocator]
 static ALLOC: ParentOnly = ParentOnly;
@@ -25,7 +25,7 @@ fn memfd() -> OwnedFd {
 }
 
 /// Between them, every operation that an unprivileged plan can have.
-fn commands(engine: Engine) -> [Command; 4] {
+fn commands(engine: Engine) -> [Command; 6] {
     let inherited = || {
         Sandbox::new()
             .user()
@@ -46,6 +46,8 @@ fn commands(engine: Engine) -> [Command; 4] {
             .current_dir("/tmp")
             .new_session(),
         looker(minimal(inherited().engine(engine))).die_with_parent(),
+        looker(locked_down(inherited().engine(engine)).disable_userns()),
+        looker(locked_down(inherited().engine(engine)).init()).current_dir("/"),
         looker(inherited().engine(engine).proc("/proc").tmpfs("/tmp")).current_dir("/"),
     ]
 }
@@ -79,6 +81,8 @@ fn in_children_whose_maps_others_write() {
                     .spawn()
                     .unwrap(),
             );
+            let bound = looker(locked_down(many_ids().engine(engine))).uid(5);
+            seen(bound.gid(6).spawn().unwrap());
             let groups = looker(Sandbox::new().engine(engine)).uid(5).groups([7, 8]);
             seen(groups.spawn().unwrap());
         }

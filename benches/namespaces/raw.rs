@@ -4,8 +4,9 @@
     reason = "unshare and clone are called raw, apart from the crate"
 )]
 
+use std::ffi::CStr;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
@@ -47,6 +48,14 @@ pub(crate) fn enter(namespace: &OwnedFd, fs: bool) {
     });
 }
 
+/// Something done by a thread that has entered a namespace and ends.
+pub(crate) fn on_thread_in(namespace: &OwnedFd, run: impl FnOnce() + Send) {
+    on_thread(|| {
+        move_into_link_name_space(namespace.as_fd(), None).expect("privilege");
+        run();
+    });
+}
+
 /// A new user or pid namespace, by a forked child that is held until it has been opened.
 pub(crate) fn fork(flag: libc::c_int, link: &str) -> OwnedFd {
     let (wait, mut release) = std::io::pipe().expect("a pipe");
@@ -74,4 +83,83 @@ pub(crate) fn fork(flag: libc::c_int, link: &str) -> OwnedFd {
     let _ = rustix::process::kill_process(child, Signal::KILL);
     rustix::process::waitpid(Some(child), WaitOptions::empty()).expect("own child");
     namespace
+}
+
+const STACK: usize = 64 * 1024;
+
+/// What [`join`] prepares once.
+pub(crate) struct Joining<'a> {
+    namespaces: Vec<OwnedFd>,
+    program: &'a CStr,
+    stack: Box<[u8]>,
+}
+
+impl<'a> Joining<'a> {
+    /// The namespaces in the order in which they are entered.
+    pub(crate) fn new(namespaces: Vec<OwnedFd>, program: &'a CStr) -> Self {
+        Self {
+            namespaces,
+            program,
+            stack: vec![0; STACK].into(),
+        }
+    }
+}
+
+/// On whose memory namespaces are entered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// The caller's, which others may then look into, and which keeps out of time namespaces.
+    Shared,
+    /// A copy, which others may look into as well.
+    Copied,
+}
+
+/// Enters namespaces, a pid namespace among them, as root there, and runs a program.
+pub(crate) fn join(joining: &mut Joining<'_>, memory: Memory) {
+    let flags = match memory {
+        Memory::Shared => libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+        Memory::Copied => libc::SIGCHLD,
+    };
+    let top = joining.stack.as_mut_ptr_range().end;
+    let data = core::ptr::from_mut(joining).cast();
+    // SAFETY: the child has the upper half of the stack; this process is suspended meanwhile, or not on its memory.
+    let child = unsafe { libc::clone(enter_and_go_on, top.cast(), flags, data) };
+    assert!(child > 0);
+    for _ in 0..2 {
+        let ended = rustix::process::wait(WaitOptions::empty());
+        let (_, status) = ended.expect("own children").expect("one has ended");
+        assert_eq!(status.exit_status(), Some(0));
+    }
+}
+
+extern "C" fn enter_and_go_on(data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `join` passes its own, and is suspended.
+    let joining = unsafe { &*data.cast::<Joining<'_>>() };
+    for namespace in &joining.namespaces {
+        // SAFETY: no pointers.
+        if unsafe { libc::setns(namespace.as_raw_fd(), 0) } != 0 {
+            return 1;
+        }
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT;
+    let half = joining.stack.as_ptr().wrapping_add(STACK / 2).cast_mut();
+    // SAFETY: the lower half of the stack is unused, and this process is suspended meanwhile.
+    let pid = unsafe { libc::clone(become_program, half.cast(), flags, data) };
+    libc::c_int::from(pid < 0)
+}
+
+extern "C" fn become_program(data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: as above.
+    let joining = unsafe { &*data.cast::<Joining<'_>>() };
+    let argv = [joining.program.as_ptr(), core::ptr::null()];
+    let envp = [core::ptr::null()];
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_setgroups, 0, 0) };
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_setresgid, 0, 0, 0) };
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) };
+    // SAFETY: a null-terminated string and arrays.
+    unsafe { libc::execve(joining.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    1
 }

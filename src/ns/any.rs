@@ -5,6 +5,7 @@ use super::{Keeper, Kind, Namespace, NamespaceId, NamespaceKind, Namespaces, of_
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::nsfs;
 use crate::sys::statmount::{mnt_ns_id, namespace_type};
+use core::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fmt;
@@ -14,6 +15,9 @@ use std::path::Path;
 
 /// `NSFS_MAGIC` of <linux/magic.h>.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
+
+/// The device of nsfs, of which there is one as long as the machine runs; 0 until it has been seen.
+static NSFS_DEVICE: AtomicU64 = AtomicU64::new(0);
 
 /// A namespace of any kind, by a descriptor that it owns and that keeps the namespace alive.
 ///
@@ -73,22 +77,30 @@ impl AnyNamespace {
 
     pub(super) fn from_fd(fd: OwnedFd, object: &dyn fmt::Display) -> Result<Self> {
         let failed = |call| move |errno| Error::system(Step::Namespace, object, call, errno);
+        let stat = rustix::fs::fstat(&fd).map_err(failed("fstat"))?;
         // On other files the numbers of the ioctls may mean something else.
-        let magic = rustix::fs::fstatfs(&fd).map_err(failed("fstatfs"))?.f_type;
-        #[allow(
-            clippy::unnecessary_cast,
-            clippy::cast_lossless,
-            reason = "the type differs by architecture"
-        )]
-        if magic as i64 != NSFS_MAGIC {
-            return Err(Error::other(
-                ErrorKind::NotThatNamespace,
-                Step::Namespace,
-                format!("{object} is not a namespace"),
-            ));
+        if stat.st_dev != NSFS_DEVICE.load(Ordering::Relaxed) {
+            let magic = rustix::fs::fstatfs(&fd).map_err(failed("fstatfs"))?.f_type;
+            #[allow(
+                clippy::unnecessary_cast,
+                clippy::cast_lossless,
+                reason = "the type differs by architecture"
+            )]
+            if magic as i64 != NSFS_MAGIC {
+                return Err(Error::other(
+                    ErrorKind::NotThatNamespace,
+                    Step::Namespace,
+                    format!("{object} is not a namespace"),
+                ));
+            }
+            NSFS_DEVICE.store(stat.st_dev, Ordering::Relaxed);
         }
         let kind = kind_of(fd.as_fd()).map_err(failed("ioctl(NS_GET_NSTYPE)"))?;
-        Self::of_kind(fd, kind)
+        Ok(Self {
+            fd,
+            id: NamespaceId::of_stat(&stat, kind),
+            keeper: None,
+        })
     }
 
     /// A descriptor that the kernel gave as a namespace of this kind.

@@ -79,7 +79,7 @@ impl NamespaceSet {
     ///
     /// # Errors
     /// Those of [`Plan::spawn`](crate::Plan::spawn); `EACCES` without privilege where the second stage cannot be executed as
-    /// a program of its own (see [`Sandbox::init`]).
+    /// a program of its own (see [`Sandbox::init`]), and where a user namespace is [joined](Sandbox::join).
     ///
     /// # Examples
     /// ```
@@ -98,7 +98,8 @@ impl NamespaceSet {
     /// ```
     pub fn create(sandbox: &Sandbox) -> Result<Self> {
         // Held before it would execute anything, so the name does not matter.
-        let command = sandbox.clone().command("/").env_clear().current_dir("/");
+        let mut command = sandbox.clone().command("/").env_clear().current_dir("/");
+        command.never_runs = true;
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -116,7 +117,11 @@ impl NamespaceSet {
             };
             let namespace = opened.map_err(|error| {
                 let hidden = error.kind() == ErrorKind::PermissionDenied;
-                error.with_hint(hidden.then(|| HIDDEN.to_owned()))
+                let hint = match sandbox.join.namespaces.is_empty() {
+                    true => HIDDEN,
+                    false => HIDDEN_BY_JOINING,
+                };
+                error.with_hint(hidden.then(|| hint.to_owned()))
             })?;
             if kind == Kind::Pid {
                 of_pid = Some(namespace);
@@ -133,6 +138,8 @@ impl NamespaceSet {
 }
 
 const HIDDEN: &str = "where no program in a memfd can be executed (vm.memfd_noexec, a filter), a copy of the caller makes the namespaces, and only a caller with CAP_SYS_PTRACE may look into that";
+
+const HIDDEN_BY_JOINING: &str = "what joins a user namespace is hidden from all, so that only a caller with CAP_SYS_PTRACE may take namespaces from it";
 
 fn on_own_thread(kind: Kind) -> Result<AnyNamespace> {
     let object = format!("a new {kind} namespace");

@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 /// The identity of a namespace: as long as anything holds it, no other namespace has the same one.
 ///
-/// Printed as the kernel writes it, `net:[4026531840]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Printed as the kernel writes it, `net:[4026531840]`. Ordered by kind, then by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceId {
     kind: Kind,
     device: u64,
@@ -35,14 +35,26 @@ impl NamespaceId {
         self.inode
     }
 
+    pub(crate) fn new(kind: Kind, device: u64, inode: u64) -> Self {
+        Self {
+            kind,
+            device,
+            inode,
+        }
+    }
+
     /// Of a descriptor that is known to be a namespace of this kind.
-    pub(super) fn of_fd(fd: BorrowedFd<'_>, kind: Kind) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(fd)?;
-        Ok(Self {
+    pub(crate) fn of_fd(fd: BorrowedFd<'_>, kind: Kind) -> Result<Self, Errno> {
+        Ok(Self::of_stat(&rustix::fs::fstat(fd)?, kind))
+    }
+
+    /// Of what is known to be a namespace of this kind.
+    pub(super) fn of_stat(stat: &rustix::fs::Stat, kind: Kind) -> Self {
+        Self {
             kind,
             device: stat.st_dev,
             inode: stat.st_ino,
-        })
+        }
     }
 
     fn read(directory: &Path, kind: Kind) -> std::io::Result<Option<Self>> {
@@ -90,7 +102,7 @@ impl FromStr for NamespaceId {
 }
 
 /// Kind and inode number of `net:[4026531840]`.
-pub(super) fn parse(text: &str) -> Option<(Kind, u64)> {
+pub(crate) fn parse(text: &str) -> Option<(Kind, u64)> {
     let (name, rest) = text.split_once(":[")?;
     let digits = rest.strip_suffix(']')?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -130,6 +142,11 @@ impl NamespaceIds {
             ids.extend(NamespaceId::read(directory, kind)?);
         }
         Ok(Self { ids })
+    }
+
+    /// In the order of [`Kind::ALL`], each kind once at most.
+    pub(crate) fn new(ids: Vec<NamespaceId>) -> Self {
+        Self { ids }
     }
 
     /// The namespace of one kind.

@@ -35,12 +35,14 @@ mod run_in;
 mod set;
 
 pub use any::AnyNamespace;
+pub(crate) use id::parse as parse_id;
 pub use id::{NamespaceId, NamespaceIds, ParseNamespaceIdError};
 pub use kind::{Kind, Namespaces};
 pub use kinds::{Cgroup, Enterable, Ipc, Mount, NamespaceKind, Nested, Net, Pid, Time, User, Uts};
 pub use namespace::Namespace;
 pub(crate) use of_process::open_process;
 pub use of_process::same_namespace;
+pub(crate) use pin::is_namespace;
 pub use pin::{Pin, netns_names, unpin, unpin_netns};
 pub(crate) use run_in::{enter, forbidden, on_thread};
 pub use set::NamespaceSet;

@@ -23,6 +23,8 @@ pub struct Pin {
     path: PathBuf,
     id: NamespaceId,
     kept: bool,
+    /// The file below is the caller's, and stays.
+    on_file: bool,
 }
 
 impl Pin {
@@ -44,7 +46,15 @@ impl Pin {
     /// Those of [`unpin`].
     pub fn unpin(mut self) -> Result<()> {
         self.kept = true;
-        unpin(&self.path)
+        self.take_away()
+    }
+
+    fn take_away(&self) -> Result<()> {
+        unmount(&self.path)?;
+        if self.on_file {
+            return Ok(());
+        }
+        remove(&self.path)
     }
 }
 
@@ -53,7 +63,7 @@ impl Drop for Pin {
         // Somebody else may have taken it away, and put something else there.
         let is_ours = || AnyNamespace::open(&self.path).is_ok_and(|found| found.id() == self.id);
         if !self.kept && is_ours() {
-            let _ = unpin(&self.path);
+            let _ = self.take_away();
         }
     }
 }
@@ -109,6 +119,37 @@ impl AnyNamespace {
             path,
             id: self.id(),
             kept: false,
+            on_file: false,
+        })
+    }
+
+    /// [`pin`](Self::pin) on a file that exists, as `unshare --net=FILE` does. The file is still there when the pin is
+    /// taken away by its [`Pin`], or by umount(8); [`unpin`] removes it.
+    ///
+    /// # Errors
+    /// Those of [`pin`](Self::pin), but `ENOENT` if there is nothing at the path; `ENOTDIR` for a directory.
+    ///
+    /// # Privileges
+    /// Those of [`pin`](Self::pin).
+    pub fn pin_on(&self, path: impl AsRef<Path>) -> Result<Pin> {
+        let path = path.as_ref();
+        let object = format!("{self} at {}", path.display());
+        let failed = |call| {
+            let object = &object;
+            move |errno| Error::system(Step::Pin, object, call, errno)
+        };
+        // Unmounting wants a path without a link at its end.
+        let path =
+            std::fs::canonicalize(path).map_err(|error| Error::io(Step::Pin, &object, error))?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open"))?;
+        self.mount_on(&file)
+            .map_err(|(call, errno)| failed(call)(errno).with_hint(hint(errno)))?;
+        Ok(Pin {
+            path,
+            id: self.id(),
+            kept: false,
+            on_file: true,
         })
     }
 
@@ -156,7 +197,16 @@ fn hint(errno: Errno) -> Option<String> {
 /// Those of [`pin`](AnyNamespace::pin).
 #[doc(alias = "umount2")]
 pub fn unpin(path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
+    unmount(path.as_ref())?;
+    remove(path.as_ref())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    rustix::fs::unlink(path)
+        .map_err(|errno| Error::system(Step::Pin, path.display(), "unlink", errno))
+}
+
+fn unmount(path: &Path) -> Result<()> {
     let failed = |call| move |errno| Error::system(Step::Pin, path.display(), call, errno);
     // A link in /proc/PID/ns is no pin, nor is another link to one.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -170,11 +220,11 @@ pub fn unpin(path: impl AsRef<Path>) -> Result<()> {
     }
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     rustix::mount::unmount(path, flags)
-        .map_err(|errno| failed("umount2")(errno).with_hint(hint(errno)))?;
-    rustix::fs::unlink(path).map_err(failed("unlink"))
+        .map_err(|errno| failed("umount2")(errno).with_hint(hint(errno)))
 }
 
-fn is_namespace(fd: &OwnedFd) -> Result<bool, Errno> {
+/// Whether a descriptor, which may be one of `O_PATH`, is of a namespace's file.
+pub(crate) fn is_namespace(fd: &OwnedFd) -> Result<bool, Errno> {
     /// `NSFS_MAGIC` of <linux/magic.h>.
     const NSFS: i64 = 0x6e73_6673;
     let magic = rustix::fs::fstatfs(fd)?.f_type;

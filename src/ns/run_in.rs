@@ -133,6 +133,9 @@ pub(crate) fn enter(step: Step, namespace: &AnyNamespace) -> Result<()> {
 
 /// What is needed to enter it.
 pub(crate) fn forbidden(namespace: &AnyNamespace) -> String {
+    if namespace.kind() == Kind::User {
+        return "a user namespace is open to who made it, from where it was made, and to who has CAP_SYS_ADMIN in one above it".into();
+    }
     let owner = match namespace.user_namespace() {
         Ok(owner) => format!("{owner}, which owns it,"),
         // The kernel does not show it.

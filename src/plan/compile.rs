@@ -2,6 +2,7 @@
 
 mod attributes;
 mod binding;
+mod owner;
 
 use super::features::Features;
 use super::join::{self, Join};
@@ -10,7 +11,8 @@ use super::op::{Action, Ids, Op, Terminal};
 use super::place::c_string;
 use super::program::Program;
 use super::stage::{Form, Numbers, Stage};
-use super::{Cgroup, Compiled, Given, Method, Template, lockdown, root};
+use super::{Compiled, Given, Method, Template, lockdown, root};
+use crate::cgroup::Directory;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
 #[cfg(feature = "net")]
@@ -18,7 +20,7 @@ use crate::sandbox::attach::Attachments;
 use crate::sandbox::command::SETUP_TIMEOUT;
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
-use crate::sandbox::{Command, Engine, Sandbox, Setgroups};
+use crate::sandbox::{Command, Engine, Sandbox};
 use crate::spawn::Reserve;
 use crate::sys::clone::{CLONE_CLEAR_SIGHAND, CLONE_NEWTIME};
 use crate::sys::fd::CloseRange;
@@ -29,7 +31,7 @@ use std::ffi::OsStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The longest host or domain name (`__NEW_UTS_LEN`).
@@ -38,8 +40,6 @@ const MAX_NAME: usize = 64;
 pub(super) const NGROUPS_MAX: usize = 65_536;
 /// The largest time in seconds that the kernel can count in nanoseconds.
 const KTIME_SEC_MAX: u64 = i64::MAX.unsigned_abs() / 1_000_000_000;
-/// The magic number of the cgroup v2 file system.
-const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
 pub(super) fn compile(
     command: &Command,
@@ -75,6 +75,7 @@ pub(super) fn compile(
 /// Values that mean nothing without a namespace that was not asked for.
 fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
     let needs = [
+        ("owner", sandbox.owner.is_some(), Kind::User),
         ("user_map", sandbox.user_map.is_some(), Kind::User),
         ("group_map", sandbox.group_map.is_some(), Kind::User),
         ("setgroups", sandbox.setgroups.is_some(), Kind::User),
@@ -86,15 +87,25 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("network", sandbox.is_attached(), Kind::Net),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
+        (
+            "inherit_propagation",
+            sandbox.inherit_propagation,
+            Kind::Mount,
+        ),
         ("lock_mounts", sandbox.mount_lock.is_some(), Kind::Mount),
         ("template", sandbox.template, Kind::Mount),
-        ("init", sandbox.init.is_some(), Kind::Pid),
         (
             "disable_userns",
             sandbox.lockdown.disable_userns,
             Kind::User,
         ),
     ];
+    if sandbox.pid_for_children && sandbox.namespaces.contains(Namespaces::PID) {
+        return Err(Error::invalid(
+            "pid_for_children",
+            "the program is in the new pid namespace already, by pid()",
+        ));
+    }
     let entries = sandbox
         .entries
         .iter()
@@ -135,7 +146,13 @@ impl Compiler<'_> {
             true => Namespaces::empty(),
             false => self.sandbox.namespaces,
         };
+        if joins && self.is_subreaped() {
+            let what =
+                "needs a new pid namespace, asked for by pid(), where such namespaces are joined";
+            return Err(Error::invalid("init", what));
+        }
         let method = self.method()?;
+        self.check_owner()?;
         let program = Program::compile(self.command)?;
         let stdio = [
             (&self.command.stdin, input),
@@ -155,9 +172,9 @@ impl Compiler<'_> {
             .find_map(|(stream, wanted)| wanted.then_some(stream));
         let free: Vec<_> = (3..)
             .filter(|number| descriptors.iter().all(|(_, used)| used != number))
-            .take(4 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
+            .take(5 + self.join.by_stage.as_ref().map_or(0, join::Work::wants))
             .collect();
-        let (free, further) = free.split_at(4.min(free.len()));
+        let (free, further) = free.split_at(5.min(free.len()));
         if let Some(work) = &mut self.join.by_stage {
             work.place(further);
         }
@@ -170,8 +187,9 @@ impl Compiler<'_> {
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
         let maps = namespaces
             .contains(Namespaces::USER)
-            .then(|| Maps::compile(self.sandbox, &self.caller))
+            .then(|| Maps::compile(self.sandbox, &self.caller, self.command.keep_ids))
             .transpose()?;
+        let needs_dumpable = maps.is_some() && self.caller.uid != 0;
         let cgroup = self.open_cgroup()?;
 
         let mut flags = self.sharing_flags(method, forks);
@@ -187,6 +205,14 @@ impl Compiler<'_> {
                 false
             }
         };
+        if let Some(owner) = self.sandbox.owner {
+            let mut first = namespaces - Namespaces::TIME - Namespaces::PID;
+            if !born_in_cgroup {
+                first -= Namespaces::CGROUP;
+            }
+            self.become_owner(owner, first);
+            by_clone = Namespaces::empty();
+        }
         if let Some(maps) = &maps {
             self.write_maps(maps);
         }
@@ -196,9 +222,25 @@ impl Compiler<'_> {
         if namespaces.contains(Namespaces::TIME) {
             by_clone -= self.time(method, namespaces, forks)?;
         }
+        if self.sandbox.owner.is_some() && namespaces.contains(Namespaces::PID) {
+            self.split_into_pid(namespaces, forks)?;
+        }
         flags |= u64::from(by_clone.bits());
 
         self.limit_userns();
+        if self.sandbox.pid_for_children {
+            self.push(
+                Step::Clone,
+                "new namespaces: pid, for children",
+                Action::Unshare {
+                    flags: u64::from(Namespaces::PID.bits()),
+                },
+            );
+        }
+        if self.is_subreaped() {
+            check_procfs()?;
+            self.push(Step::Init, "the list of its children", Action::OpenChildren);
+        }
         if !joins {
             self.names()?;
         }
@@ -210,6 +252,8 @@ impl Compiler<'_> {
             let ids = self.inside_ids(maps.as_ref());
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
+        } else {
+            self.ops.extend(root::change_root(self.sandbox)?);
         }
         self.disable_userns(maps.as_ref());
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
@@ -220,8 +264,8 @@ impl Compiler<'_> {
             method,
             stage.as_ref(),
             terminal,
-            controlling,
-            foreground,
+            (controlling, foreground),
+            &descriptors,
             &mut bound,
         )?;
         self.hand_over(stage.as_mut(), &bound, &program)?;
@@ -234,13 +278,13 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
-            needs_dumpable: (maps.is_some() || self.sandbox.lockdown.oom_score_adj.is_some())
-                && self.caller.uid != 0,
+            needs_dumpable: needs_dumpable
+                || (self.sandbox.lockdown.oom_score_adj.is_some() && self.caller.uid != 0),
             changes_ids,
             setup_timeout: self.setup_timeout(),
             watched,
             kill_on_drop: self.command.kill_on_drop,
-            die_with_parent: self.command.die_with_parent,
+            die_with_parent: self.command.die_with_parent.is_some(),
             ops: self.ops.into(),
             maps,
             trees: mounts.trees,
@@ -298,13 +342,14 @@ impl Compiler<'_> {
                 "at that moment it is not the caller's program; std::env::current_exe names that",
             ));
         }
-        let &[control, number, _, given] = free else {
+        let &[control, number, _, given, children] = free else {
             return Ok(None);
         };
         let terminal = controlling.unwrap_or(given);
         let settings = [
             (work.is_some(), setting::JOIN),
             (init.is_some(), setting::REAPER),
+            (self.is_subreaped(), setting::SUBREAPER),
             (gate, setting::GATE),
             (
                 init.is_some_and(|init| init.wait_for_all),
@@ -323,11 +368,16 @@ impl Compiler<'_> {
                 setting::CONTROLLING_TERMINAL,
             ),
             (foreground, setting::FOREGROUND),
-            (self.command.die_with_parent, setting::DIE_WITH_PARENT),
+            (
+                self.command.die_with_parent.is_some(),
+                setting::DIE_WITH_PARENT,
+            ),
         ]
         .into_iter()
         .filter(|(wanted, _)| *wanted)
         .fold(0, |all, (_, setting)| all | setting);
+        let death_signal = self.command.die_with_parent.unwrap_or(0).unsigned_abs();
+        let settings = settings | death_signal << setting::DEATH_SIGNAL_SHIFT;
         let form = Form::choose(number)?;
         if work.is_some() && matches!(form, Form::Forked) {
             return Err(join::forked());
@@ -335,9 +385,15 @@ impl Compiler<'_> {
         let numbers = Numbers {
             control,
             terminal,
+            children,
             work: work.map_or(-1, join::Work::number),
         };
         Ok(Some(Stage::new(form, settings, numbers, program)))
+    }
+
+    /// Whether what stands for process 1 has no pid namespace.
+    fn is_subreaped(&self) -> bool {
+        self.sandbox.init.is_some() && !self.sandbox.namespaces.contains(Namespaces::PID)
     }
 
     /// Whether the program gets the caller's terminal: on request, and with a group of its own that reads
@@ -455,39 +511,19 @@ impl Compiler<'_> {
             .map_err(|errno| Error::system(Step::Compile, "/dev/null", "openat", errno))
     }
 
-    fn open_cgroup(&self) -> Result<Option<Cgroup>> {
+    fn open_cgroup(&self) -> Result<Option<Directory>> {
         let of_process = self.sandbox.join.cgroup.as_ref();
         let of_process = of_process.map(join::directory_of).transpose()?;
         let Some(path) = self.sandbox.cgroup.as_ref().or(of_process.as_ref()) else {
             return Ok(None);
         };
-        let directory = rustix::fs::open(
-            path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| Error::system(Step::Cgroup, path.display(), "openat", errno))?;
-        let stat = rustix::fs::fstatfs(&directory)
-            .map_err(|errno| Error::system(Step::Cgroup, path.display(), "fstatfs", errno))?;
-        if u64::try_from(stat.f_type) != Ok(CGROUP2_SUPER_MAGIC) {
-            return Err(Error::invalid(
-                "into_cgroup",
-                format!(
-                    "{} is not a directory of a cgroup v2 file system",
-                    path.display()
-                ),
-            ));
-        }
-        Ok(Some(Cgroup {
-            path: path.clone(),
-            directory,
-        }))
+        Directory::open(path, "into_cgroup").map(Some)
     }
 
-    fn move_to_cgroup(&mut self, cgroup: &Cgroup) -> Result<()> {
+    fn move_to_cgroup(&mut self, cgroup: &Directory) -> Result<()> {
         let object = format!("{}/cgroup.procs", cgroup.path.display());
         let procs = rustix::fs::openat(
-            &cgroup.directory,
+            &cgroup.fd,
             c"cgroup.procs",
             OFlags::WRONLY | OFlags::CLOEXEC,
             Mode::empty(),
@@ -498,8 +534,7 @@ impl Compiler<'_> {
     }
 
     fn write_maps(&mut self, maps: &Maps) {
-        let mapped = maps.groups.writer != Writer::Nobody;
-        if mapped && maps.setgroups == Setgroups::Deny {
+        if maps.denies_setgroups() && self.sandbox.owner.is_none() {
             self.write_proc(Step::IdMap, c"setgroups", "deny");
         }
         for (map, file) in [(&maps.users, c"uid_map"), (&maps.groups, c"gid_map")] {
@@ -568,7 +603,10 @@ impl Compiler<'_> {
             .with_hint(Some("they came with Linux 5.6 (CONFIG_TIME_NS)".into())));
         }
         let shares_memory = self.sandbox.engine != Engine::Fork && !forks;
-        let by_clone = self.features.time_in_vfork && method == Method::Clone3 && shares_memory;
+        let by_clone = self.features.time_in_vfork
+            && method == Method::Clone3
+            && shares_memory
+            && self.sandbox.owner.is_none();
         let mut later = Namespaces::empty();
         if !by_clone {
             later |= Namespaces::TIME;
@@ -641,7 +679,7 @@ impl Compiler<'_> {
             .entries
             .iter()
             .rfind(|entry| matches!(entry.what, What::Dev));
-        let (Some(dev), true, [.., socket]) = (dev, streams.contains(&true), free) else {
+        let (Some(dev), true, [_, _, socket, ..]) = (dev, streams.contains(&true), free) else {
             return Ok(None);
         };
         let path = dev.at.join("pts/ptmx");
@@ -659,27 +697,42 @@ impl Compiler<'_> {
         method: Method,
         stage: Option<&Stage>,
         terminal: Option<Terminal>,
-        controlling: Option<RawFd>,
-        foreground: bool,
+        (controlling, foreground): (Option<RawFd>, bool),
+        descriptors: &[(Arc<OwnedFd>, RawFd)],
         bound: &mut lockdown::Compiled,
     ) -> Result<()> {
-        if self.command.die_with_parent {
+        if let Some(signal) = self.command.die_with_parent {
+            let object = match signal {
+                libc::SIGKILL => "killed when the calling process ends".to_owned(),
+                _ => format!("signal {signal} when the calling process ends"),
+            };
             self.push(
                 Step::DieWithParent,
-                "killed when the calling process ends",
-                Action::DieWithParent,
+                object,
+                Action::DieWithParent { signal },
             );
         }
-        let numbers = self.command.descriptors.iter();
-        let object = numbers.fold("standard streams".to_owned(), |text, (_, number)| {
-            format!("{text}, {number}")
-        });
+        let object = descriptors
+            .iter()
+            .fold("standard streams".to_owned(), |text, (_, number)| {
+                format!("{text}, {number}")
+            });
         self.push(Step::Stdio, object, Action::Stdio);
         if let Some(terminal) = terminal {
             self.push(
                 Step::Stdio,
                 format!("a terminal by {}", terminal.path.to_string_lossy()),
                 Action::Terminal(terminal),
+            );
+        }
+        if let Some(stage) = stage
+            && stage.is_subreaper()
+        {
+            let number = stage.numbers.children;
+            self.push(
+                Step::Init,
+                "the list of its children",
+                Action::PlaceChildren { number },
             );
         }
         if let Some(stream) = controlling
@@ -699,11 +752,16 @@ impl Compiler<'_> {
                 Action::Foreground,
             );
         }
-        let mut reset = signal::ignored() | signal::USUALLY_IGNORED;
-        if method == Method::Clone {
-            // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
-            reset = SigSet::MAX;
-        }
+        // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
+        let handled = match method {
+            Method::Clone3 => 0,
+            Method::Clone => SigSet::MAX,
+        };
+        let reset = match self.command.inherit_ignored {
+            _ if self.command.never_runs => handled,
+            true => (handled & !signal::ignored()) | 1 << (libc::SIGPIPE - 1),
+            false => handled | signal::ignored() | signal::USUALLY_IGNORED,
+        };
         self.push(
             Step::Signals,
             "default actions, empty mask, core limit of the caller",
@@ -733,6 +791,24 @@ impl Compiler<'_> {
         self.push(Step::Exec, object, Action::Exec);
         Ok(())
     }
+}
+
+/// A subreaper finds its children in the caller's `/proc`, by the numbers that they have there.
+fn check_procfs() -> Result<()> {
+    let shown = rustix::fs::readlink(c"/proc/self", Vec::new()).ok();
+    let shown = shown.and_then(|shown| shown.to_str().ok()?.parse().ok());
+    if shown == Some(std::process::id()) {
+        return Ok(());
+    }
+    Err(Error::other(
+        ErrorKind::Unsupported,
+        Step::Init,
+        "init: without a pid namespace it needs the caller's pids in /proc",
+    )
+    .with_hint(Some(
+        "mount a proc file system of the caller's pid namespace on /proc, or ask for Sandbox::pid"
+            .into(),
+    )))
 }
 
 pub(super) fn check_name(setter: &'static str, name: &OsStr) -> Result<Box<[u8]>> {

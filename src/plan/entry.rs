@@ -64,6 +64,7 @@ impl Entries {
             | What::Mqueue
             | What::Devpts
             | What::Cgroup2 { .. }
+            | What::BinfmtMisc
             | What::Dev => Links::Refuse,
             _ => Links::Follow,
         };
@@ -73,6 +74,15 @@ impl Entries {
         }
         at.fresh = self.fresh.note(&at, matches!(entry.what, What::Dir { .. }));
         Ok(at)
+    }
+
+    /// What is mounted at the place of an entry no longer shows what is mounted on it elsewhere.
+    pub(super) fn cut_off(entry: &Entry) -> Result<Op> {
+        let setter = entry.what.setter();
+        let at =
+            Place::new(&entry.at, Links::Follow).map_err(|what| Error::invalid(setter, what))?;
+        let object = format!("what is mounted at {} private", entry.at.display());
+        Ok(op(Step::Propagation, object, Action::CutOff { at }))
     }
 
     /// The directory that an entry will be mounted on later.
@@ -240,6 +250,24 @@ impl Entries {
                     at,
                     bytes: bytes.clone(),
                     mode: check_mode(setter, *mode)?,
+                },
+            ),
+            What::BinfmtMisc => {
+                if !userns {
+                    return Err(Error::invalid(
+                        setter,
+                        "without user() it would be that of the whole system",
+                    ));
+                }
+                let file_system = FileSystem::new(c"binfmt_misc", vec![], INERT)?;
+                op(Step::BinfmtMisc, shown, Action::Mount { file_system, at })
+            }
+            What::Write { bytes, .. } => op(
+                Step::BinfmtMisc,
+                format!("{:?} to {shown}", String::from_utf8_lossy(bytes)),
+                Action::Write {
+                    at,
+                    bytes: bytes.clone(),
                 },
             ),
             What::FileFrom { fd, mode } => op(

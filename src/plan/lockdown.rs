@@ -35,8 +35,6 @@ pub(super) struct Compiled {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
     pub(super) userns: bool,
-    /// The user id that the program has in the end.
-    pub(super) uid: u32,
     /// Capabilities are kept over the exec of the second stage.
     pub(super) over_exec: bool,
     /// That, or they are kept over a change of ids.
@@ -143,7 +141,7 @@ pub(super) fn calls(list: &List) -> String {
 
 /// What is left to process 1: it sends signals to whoever the program has become. `ids` are those of the
 /// program.
-pub(super) fn process_1(ids: List, dies_with_parent: bool) -> List {
+pub(super) fn process_1(ids: List, dies_with_parent: Option<i32>) -> List {
     let kill = Capabilities::KILL.bits();
     let list = ids
         .ambient_clear()
@@ -156,8 +154,8 @@ pub(super) fn process_1(ids: List, dies_with_parent: bool) -> List {
         .no_new_privs();
     // Other ids have made the kernel forget it.
     match dies_with_parent {
-        true => list.parent_death_signal(),
-        false => list,
+        Some(signal) => list.parent_death_signal(signal),
+        None => list,
     }
 }
 
@@ -252,7 +250,7 @@ fn capabilities(
         if let (Some(bits), Some(list)) = (lockdown.securebits, securebits) {
             compiled.push(Step::Securebits, bits, list);
         }
-        if way.keeps && way.uid != 0 {
+        if way.over_exec {
             // As exec would have had it.
             let inheritable = if way.userns { 0 } else { caller.inheritable() };
             let none = List::default().ambient_clear().capabilities(Sets {

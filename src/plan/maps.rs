@@ -46,6 +46,12 @@ pub(crate) struct Maps {
     pub(crate) users: Map,
     pub(crate) groups: Map,
     pub(crate) setgroups: Setgroups,
+    /// setgroups(2) is denied also where there is no group map.
+    denies_unmapped: bool,
+    /// The caller writes everything, also to give up setgroups(2): the child, which is another user then, may not.
+    pub(crate) by_caller: bool,
+    /// The child keeps ids that are not mapped.
+    keeps_ids: bool,
 }
 
 /// One map.
@@ -71,7 +77,7 @@ pub(crate) enum Writer {
 
 impl Maps {
     /// Resolves the maps of a sandbox and finds out who can write them.
-    pub(crate) fn compile(sandbox: &Sandbox, caller: &Caller) -> Result<Self> {
+    pub(crate) fn compile(sandbox: &Sandbox, caller: &Caller, keeps_ids: bool) -> Result<Self> {
         let (users, groups) = match (&sandbox.user_map, &sandbox.group_map) {
             (None, None) => (IdMap::identity(), IdMap::identity()),
             (Some(users), None) => (users.clone(), users.counterpart()),
@@ -79,24 +85,38 @@ impl Maps {
             (Some(users), Some(groups)) => (users.clone(), groups.clone()),
         };
         let setgroups = sandbox.setgroups.unwrap_or_default();
+        let by_caller = sandbox.owner.is_some();
         let maps = Self {
-            users: Map::compile(&users, IdKind::User, caller, setgroups)?,
-            groups: Map::compile(&groups, IdKind::Group, caller, setgroups)?,
+            users: Map::compile(&users, IdKind::User, caller, setgroups, by_caller)?,
+            groups: Map::compile(&groups, IdKind::Group, caller, setgroups, by_caller)?,
             setgroups,
+            denies_unmapped: sandbox.setgroups == Some(Setgroups::Deny),
+            by_caller,
+            keeps_ids,
         };
         Ok(maps)
     }
 
+    /// Whether setgroups(2) has to be given up.
+    pub(crate) fn denies_setgroups(&self) -> bool {
+        let mapped = self.groups.writer != Writer::Nobody;
+        self.setgroups == Setgroups::Deny && (mapped || self.denies_unmapped)
+    }
+
     /// Whether the child has to wait for somebody else to write a map.
     pub(crate) fn waits(&self) -> bool {
-        [&self.users, &self.groups]
-            .into_iter()
-            .any(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+        (self.by_caller && self.denies_setgroups())
+            || [&self.users, &self.groups]
+                .into_iter()
+                .any(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
     }
 
     /// The ids to take on for the set-up, where the caller's own are not mapped: unmapped ids cannot
     /// own files, and so cannot make any.
     pub(crate) fn setup_ids(&self, caller: &Caller) -> (Option<u32>, Option<u32>) {
+        if self.keeps_ids {
+            return (None, None);
+        }
         (
             self.users.setup_id(caller.uid),
             self.groups.setup_id(caller.gid),
@@ -105,7 +125,13 @@ impl Maps {
 }
 
 impl Map {
-    fn compile(map: &IdMap, kind: IdKind, caller: &Caller, setgroups: Setgroups) -> Result<Self> {
+    fn compile(
+        map: &IdMap,
+        kind: IdKind,
+        caller: &Caller,
+        setgroups: Setgroups,
+        by_caller: bool,
+    ) -> Result<Self> {
         let (setter, own, capability) = match kind {
             IdKind::User => ("user_map", caller.uid, CapabilitySet::SETUID),
             IdKind::Group => ("group_map", caller.gid, CapabilitySet::SETGID),
@@ -124,7 +150,8 @@ impl Map {
         }
         let own_id_only =
             matches!(extents.as_slice(), [one] if one.count == 1 && one.outside == own);
-        let child_may = own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
+        let child_may =
+            !by_caller && own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
         let writer = if extents.is_empty() {
             Writer::Nobody
         } else if child_may {
@@ -271,7 +298,7 @@ fn text_of(extents: &[Extent]) -> String {
     })
 }
 
-fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
+pub(crate) fn find_helper(kind: IdKind, setter: &'static str) -> Result<PathBuf> {
     let name = match kind {
         IdKind::User => "newuidmap",
         IdKind::Group => "newgidmap",

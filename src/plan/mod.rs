@@ -12,6 +12,7 @@ mod program;
 mod root;
 pub(crate) mod stage;
 
+use crate::cgroup::Directory;
 use crate::error::{Result, Step};
 use crate::mount::Tree;
 use crate::ns::Namespaces;
@@ -27,7 +28,6 @@ pub(crate) use program::Program;
 use stage::{Form, Stage};
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,7 +72,8 @@ pub(crate) struct Compiled {
     pub(crate) maps: Option<Maps>,
     pub(crate) trees: Vec<Arc<Tree>>,
     pub(crate) template: Option<Template>,
-    pub(crate) cgroup: Option<Cgroup>,
+    /// The cgroup to start in.
+    pub(crate) cgroup: Option<Directory>,
     pub(crate) born_in_cgroup: bool,
     pub(crate) null: Option<OwnedFd>,
     /// Low numbers for the child's ends of pipes.
@@ -107,6 +108,16 @@ impl Compiled {
             op::Action::Terminal(terminal) => Some(terminal.socket),
             _ => None,
         })
+    }
+
+    /// Whether all that the program starts ends with process 1, or with what stands for it.
+    pub(crate) fn ends_together(&self) -> bool {
+        self.namespaces.contains(Namespaces::PID) || self.is_subreaped()
+    }
+
+    /// Whether the second stage kills what the program has started, as no pid namespace does.
+    pub(crate) fn is_subreaped(&self) -> bool {
+        self.stage.as_ref().is_some_and(Stage::is_subreaper)
     }
 
     /// Whether system calls of the program are filtered.
@@ -145,13 +156,6 @@ pub(crate) struct Template {
 pub(crate) enum Method {
     Clone3,
     Clone,
-}
-
-/// The cgroup to start in.
-#[derive(Debug)]
-pub(crate) struct Cgroup {
-    pub(crate) path: PathBuf,
-    pub(crate) directory: OwnedFd,
 }
 
 impl Compiled {

@@ -118,9 +118,22 @@ pub(crate) enum Action {
         from: Arc<OwnedFd>,
         mode: u32,
     },
+    /// Write to a file of the kernel's.
+    Write {
+        at: Place,
+        bytes: Arc<[u8]>,
+    },
+    /// Make what is mounted here, and all below it, private.
+    CutOff {
+        at: Place,
+    },
     RootReadOnly,
     PivotRoot,
     Chroot,
+    /// Another directory of the caller's becomes the root directory.
+    ChangeRoot {
+        path: CString,
+    },
     /// Hold on to `/proc/self` of the caller, which the new root may not show.
     KeepProc,
     /// No process inside gets CAP_SYS_ADMIN again.
@@ -128,12 +141,16 @@ pub(crate) enum Action {
     SetUmask {
         mask: Option<u32>,
     },
+    /// What is permitted becomes ambient.
+    KeepCapabilities,
     NewSession,
     CurrentDir {
         path: CString,
         confined: bool,
     },
-    DieWithParent,
+    DieWithParent {
+        signal: i32,
+    },
     Stdio,
     /// Open the program's terminal.
     Terminal(Terminal),
@@ -149,6 +166,12 @@ pub(crate) enum Action {
     },
     CloseOnExec {
         close: CloseRange,
+    },
+    /// Hold on to the list of the process's own children, in the caller's `/proc`.
+    OpenChildren,
+    /// Hand it to the second stage, under this number.
+    PlaceChildren {
+        number: RawFd,
     },
     /// Bind the program. After [`SecondStage`](Self::SecondStage) it is the program's own process, made by
     /// that, which does it.
@@ -257,6 +280,7 @@ impl Action {
             Self::RootTmpfs(_) => "mount, openat",
             Self::RootDir { .. } => "openat, fstat, mount, umount2, read, statx",
             Self::RootReadOnly => "fstatfs, mount",
+            Self::CutOff { .. } => "openat2, mount",
             Self::Bind(_) => {
                 "openat, fstat, mount, umount2, fstatfs, read, openat2, statx, mkdirat"
             }
@@ -310,20 +334,26 @@ impl Action {
             Self::Mask { .. } => "openat2, open_tree or fsopen, move_mount",
             Self::Remount { .. } => "openat2, mount_setattr",
             Self::FileFrom { .. } => "openat2, mkdirat, openat, pread64, write",
+            Self::Write { .. } => "openat2, write",
+            Self::CutOff { .. } => "openat2, mount_setattr",
             Self::RootReadOnly => "mount_setattr",
+            Self::ChangeRoot { .. } => "chroot, chdir",
             Self::Chroot => "fchdir, mount, chroot, chdir",
+            Self::KeepCapabilities => "capget, capset, prctl",
             Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",
             Self::CurrentDir { confined: true, .. } => "openat2, fchdir",
             Self::CurrentDir { .. } => "chdir",
-            Self::DieWithParent => "openat, fstatfs, prctl, pread64, getppid",
+            Self::DieWithParent { .. } => "openat, fstatfs, prctl, pread64, getppid",
             Self::Stdio => "fcntl, dup3",
             Self::Terminal(_) => "openat2, fstatfs, ioctl, sendmsg, dup3",
             Self::ControllingTerminal { .. } => "ioctl",
             Self::Foreground => "setpgid, getpid, ioctl",
             Self::Signals { .. } => "rt_sigaction, rt_sigprocmask, prlimit64",
             Self::CloseOnExec { .. } => "close_range",
+            Self::OpenChildren => "openat, fstatfs, fcntl",
+            Self::PlaceChildren { .. } => "fcntl, dup3",
             Self::Lockdown { calls, .. } => calls,
             Self::AssertNoUserns => "unshare",
             Self::SecondStage => "execveat",

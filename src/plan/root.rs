@@ -30,7 +30,8 @@ pub(super) fn compile(sandbox: &Sandbox, features: &Features, ids: (u32, u32)) -
     let mut mounts = Mounts::default();
     let idle = sandbox.rootfs.is_none() && sandbox.entries.is_empty();
     let (first, last) = propagation(sandbox, idle)?;
-    mounts.ops.push(first);
+    mounts.ops.extend(first);
+    mounts.ops.extend(change_root(sandbox)?);
     if !idle {
         build(sandbox, features, &mut mounts)?;
     }
@@ -41,8 +42,39 @@ pub(super) fn compile(sandbox: &Sandbox, features: &Features, ids: (u32, u32)) -
     Ok(mounts)
 }
 
+/// Another root directory, in which the entries are then.
+pub(super) fn change_root(sandbox: &Sandbox) -> Result<Option<Op>> {
+    let Some(path) = &sandbox.chroot else {
+        return Ok(None);
+    };
+    if sandbox.rootfs.is_some() {
+        let what =
+            "there is a new root already, see rootfs(); Rootfs::chroot enters that by chroot";
+        return Err(Error::invalid("chroot", what));
+    }
+    if sandbox.mount_lock == Some(MountLock::Nested) {
+        let what =
+            "the kernel makes no user namespace in a changed root, see MountLock::DropCapability";
+        return Err(Error::invalid("lock_mounts", what));
+    }
+    let action = Action::ChangeRoot {
+        path: source("chroot", path)?,
+    };
+    let object = format!("{} by chroot", path.display());
+    Ok(Some(op(Step::PivotRoot, object, action)))
+}
+
 /// What to do with the inherited tree before anything is mounted, and with the result.
-fn propagation(sandbox: &Sandbox, idle: bool) -> Result<(Op, Option<Op>)> {
+fn propagation(sandbox: &Sandbox, idle: bool) -> Result<(Option<Op>, Option<Op>)> {
+    if sandbox.inherit_propagation {
+        return match sandbox.rootfs {
+            None => Ok((None, None)),
+            Some(_) => Err(Error::invalid(
+                "inherit_propagation",
+                "a new root needs a propagation of its own, see propagation()",
+            )),
+        };
+    }
     let wanted = sandbox.propagation.unwrap_or(Propagation::Private);
     let change = |flags: Flags, object: String| {
         let action = Action::Propagation(flags | Flags::REC);
@@ -50,20 +82,22 @@ fn propagation(sandbox: &Sandbox, idle: bool) -> Result<(Op, Option<Op>)> {
     };
     let whole = |flags, name: &str| change(flags, format!("the whole tree {name}"));
     let again = |flags| Some(change(flags, format!("the result {wanted}")));
-    if wanted == Propagation::Shared && !idle && sandbox.rootfs.is_none() {
-        return Err(Error::invalid(
-            "propagation",
-            "the sandbox's own mounts would show outside; a new root can be shared, or the tree be Propagation::SlaveShared",
-        ));
-    }
-    Ok(match wanted {
+    let idle = idle || shows_outside(sandbox);
+    let (first, last) = match wanted {
         Propagation::Private => (whole(Flags::PRIVATE, "private"), None),
         Propagation::Slave => (whole(Flags::DOWNSTREAM, "slave"), None),
         Propagation::SlaveShared => (whole(Flags::DOWNSTREAM, "slave"), again(Flags::SHARED)),
         Propagation::Shared if idle => (whole(Flags::SHARED, "shared"), None),
         Propagation::Shared => (whole(Flags::PRIVATE, "private"), again(Flags::SHARED)),
         Propagation::Unbindable => (whole(Flags::PRIVATE, "private"), again(Flags::UNBINDABLE)),
-    })
+    };
+    Ok((Some(first), last))
+}
+
+/// Whether what is mounted in the inherited root may show in the caller's namespace.
+fn shows_outside(sandbox: &Sandbox) -> bool {
+    let shared = sandbox.propagation == Some(Propagation::Shared);
+    sandbox.rootfs.is_none() && (shared || sandbox.inherit_propagation)
 }
 
 fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<()> {
@@ -119,7 +153,11 @@ fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<
     });
     let mut compiler = Entries::new(sandbox.namespaces, empty);
     compiler.first_tree = usize::from(sandbox.template);
+    let shows_outside = shows_outside(sandbox);
     for entry in entries {
+        if shows_outside && entry.what.mounts() {
+            mounts.ops.push(Entries::cut_off(entry)?);
+        }
         mounts.ops.push(compiler.compile(entry, &mut mounts.trees)?);
     }
     let staged = mounts
@@ -260,7 +298,10 @@ fn split(entries: &[Entry]) -> (Vec<&Entry>, Vec<&Entry>) {
 }
 
 fn makes_its_place(what: &What) -> bool {
-    !matches!(what, What::Mask { .. } | What::Remount { .. })
+    !matches!(
+        what,
+        What::Mask { .. } | What::Remount { .. } | What::Write { .. }
+    )
 }
 
 fn is_below(entries: &[&Entry], entry: &Entry) -> bool {

@@ -36,11 +36,10 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// Those that bind the program, each with the number of its operation, and those that bind process 1.
-    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[Box<[u64]>]) -> Self {
+    /// Those that bind the program, and those that bind process 1, each with the number of its operation.
+    pub(crate) fn new(program: &[(usize, &[u64])], process_1: &[(usize, &[u64])]) -> Self {
         let mut words = vec![program.len() as u64, process_1.len() as u64];
-        let process_1 = process_1.iter().map(|list| (0, &**list));
-        for (op, list) in program.iter().copied().chain(process_1) {
+        for &(op, list) in program.iter().chain(process_1) {
             words.extend([op as u64, list.len() as u64]);
             words.extend(list);
         }
@@ -67,8 +66,17 @@ pub(crate) struct Numbers {
     pub(crate) control: RawFd,
     /// The program's terminal, if it has one to take.
     pub(crate) terminal: RawFd,
+    /// The list of the stage's children, if it is a subreaper.
+    pub(crate) children: RawFd,
     /// The memory that says what to join, or -1.
     pub(crate) work: RawFd,
+}
+
+impl Numbers {
+    /// As the forked form takes them, which joins nothing.
+    pub(crate) fn inherited(self) -> [RawFd; 3] {
+        [self.control, self.terminal, self.children]
+    }
 }
 
 /// How the stage runs.
@@ -112,6 +120,7 @@ fn arguments(numbers: Numbers, settings: u32, program: &Program, lists: &Lists) 
     let Numbers {
         control,
         terminal,
+        children,
         work,
     } = numbers;
     let work = work.cast_unsigned();
@@ -120,7 +129,7 @@ fn arguments(numbers: Numbers, settings: u32, program: &Program, lists: &Lists) 
         None => (0, 0),
     };
     let count = program.candidates.len();
-    let text = format!("{control},{settings},{count},{terminal},{work},{file},{words}");
+    let text = format!("{control},{settings},{count},{terminal},{children},{work},{file},{words}");
     let own = [NAME.to_owned(), text].map(|text| CString::new(text).unwrap_or_default());
     let arguments = own
         .into_iter()
@@ -189,6 +198,11 @@ impl Stage {
         self.is(setting::REAPER)
     }
 
+    /// Whether it ends what descends from the program itself, as there is no pid namespace.
+    pub(crate) fn is_subreaper(&self) -> bool {
+        self.is(setting::SUBREAPER)
+    }
+
     /// Whether the program is held until it is released.
     pub(crate) fn waits(&self) -> bool {
         self.is(setting::GATE)
@@ -212,6 +226,7 @@ impl fmt::Display for Stage {
                 setting::REAPER,
                 "clones the program, reaps, forwards signals",
             ),
+            (setting::SUBREAPER, "as a subreaper"),
             (setting::SIGNAL_GROUP, "to its process group"),
             (setting::NEW_SESSION, "new session for the program"),
             (setting::FOREGROUND, "the program in the foreground"),

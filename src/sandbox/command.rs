@@ -48,13 +48,21 @@ pub struct Command {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
     pub(crate) groups: Option<Vec<u32>>,
+    pub(crate) keep_groups: bool,
+    pub(crate) keep_ids: bool,
+    pub(crate) keep_capabilities: bool,
     pub(crate) umask: Option<u32>,
     pub(crate) new_session: bool,
     pub(crate) foreground: bool,
     pub(crate) kill_on_drop: bool,
-    pub(crate) die_with_parent: bool,
+    /// The signal that the program gets when the caller ends.
+    pub(crate) die_with_parent: Option<i32>,
+    pub(crate) inherit_descriptors: bool,
+    pub(crate) inherit_ignored: bool,
     pub(crate) setup_timeout: Option<Duration>,
     pub(crate) gate: bool,
+    /// The program is never released: nothing need be prepared for it alone.
+    pub(crate) never_runs: bool,
     pub(crate) window_size: WindowSize,
 }
 
@@ -78,13 +86,19 @@ impl Command {
             uid: None,
             gid: None,
             groups: None,
+            keep_groups: false,
+            keep_ids: false,
+            keep_capabilities: false,
             umask: None,
             new_session: false,
             foreground: false,
             kill_on_drop: false,
-            die_with_parent: false,
+            die_with_parent: None,
+            inherit_descriptors: false,
+            inherit_ignored: false,
             setup_timeout: None,
             gate: false,
+            never_runs: false,
             window_size: WindowSize::default(),
         }
     }
@@ -191,6 +205,7 @@ impl Command {
     /// [`Setgroups::Allow`](super::Setgroups::Allow).
     pub fn groups(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
         self.groups = Some(ids.into_iter().collect());
+        self.keep_groups = false;
         self
     }
 
@@ -241,8 +256,14 @@ impl Command {
     ///
     /// The kernel forgets about it when the program executes a set-user-id program.
     #[doc(alias = "PR_SET_PDEATHSIG")]
-    pub fn die_with_parent(mut self) -> Self {
-        self.die_with_parent = true;
+    pub fn die_with_parent(self) -> Self {
+        self.die_with_parent_by(libc::SIGKILL)
+    }
+
+    /// [`die_with_parent`](Self::die_with_parent), but the program gets this signal, and so may go on. Process 1 of a
+    /// new pid namespace gets no signal but `SIGKILL` that it has not asked for.
+    pub fn die_with_parent_by(mut self, signal: i32) -> Self {
+        self.die_with_parent = Some(signal);
         self
     }
 
@@ -269,7 +290,8 @@ impl Command {
         self
     }
 
-    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set.
+    /// The size that a terminal from [`Stdio::pty`] has at first: 24 rows of 80 columns, if not set;
+    /// [`WindowSize::of`] is that of the caller's.
     pub fn window_size(mut self, size: WindowSize) -> Self {
         self.window_size = size;
         self

@@ -225,6 +225,28 @@ impl Sandbox {
         self.entry(at, What::Cgroup2 { writable: true })
     }
 
+    /// Mounts the interpreters of programs that the kernel starts by their first bytes or their name: those of the
+    /// new user namespace, which needs [`user`](Self::user). They replace those of the system for every program
+    /// in that namespace.
+    ///
+    /// # Kernel
+    /// Linux 6.7.
+    ///
+    /// See [binfmt_misc](https://docs.kernel.org/admin-guide/binfmt-misc.html).
+    pub fn binfmt_misc(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::BinfmtMisc)
+    }
+
+    /// Registers an interpreter, `:name:type:offset:magic:mask:interpreter:flags`, in a
+    /// [`binfmt_misc`](Self::binfmt_misc) that was mounted at this path. With the flag `F` the interpreter is the
+    /// one that the caller's root has, otherwise the one in the root of the program that needs it.
+    pub fn binfmt_register(self, at: impl Into<PathBuf>, interpreter: impl AsRef<[u8]>) -> Self {
+        let bytes = interpreter.as_ref().into();
+        let setter = "binfmt_register";
+        let register = at.into().join("register");
+        self.entry(register, What::Write { bytes, setter })
+    }
+
     /// Mounts an overlay at a path inside, without effect of set-user-id bits and device files.
     #[doc(alias = "overlayfs")]
     pub fn overlay(self, at: impl Into<PathBuf>, overlay: Overlay) -> Self {
@@ -273,11 +295,13 @@ impl Sandbox {
     /// not set. Needs [`mount`](Self::mount).
     ///
     /// What the sandbox itself mounts never shows outside: [`Propagation::Shared`] with a new root makes
-    /// that root shared among its own copies only, and with entries in the inherited root it is an error.
+    /// that root shared among its own copies only. In the inherited root, what is mounted at a place
+    /// is made private first, with all below it, so a place that is no mount point is an error then.
     #[doc(alias = "MS_SHARED")]
     #[doc(alias = "MS_SLAVE")]
     pub fn propagation(mut self, propagation: Propagation) -> Self {
         self.propagation = Some(propagation);
+        self.inherit_propagation = false;
         self
     }
 

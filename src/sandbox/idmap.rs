@@ -45,7 +45,14 @@ enum Choice {
     Single(u32),
     All,
     Subids,
+    SubidRange {
+        identity: bool,
+    },
     Extents(Vec<Extent>),
+    /// All of them.
+    Union(Vec<IdMap>),
+    /// The caller has this id, and the map makes room for it.
+    CallerAs(Box<IdMap>, u32),
 }
 
 impl IdMap {
@@ -82,6 +89,33 @@ impl IdMap {
         Self(Choice::Subids)
     }
 
+    /// The first range that `/etc/subuid` (for groups `/etc/subgid`) allots to the caller, from 0 on. The
+    /// caller itself has no id: see [`caller_as`](Self::caller_as).
+    #[must_use]
+    pub fn subid_range() -> Self {
+        Self(Choice::SubidRange { identity: false })
+    }
+
+    /// The first range that `/etc/subuid` (for groups `/etc/subgid`) allots to the caller: these ids keep their
+    /// numbers.
+    #[must_use]
+    pub fn subid_range_identity() -> Self {
+        Self(Choice::SubidRange { identity: true })
+    }
+
+    /// The ids of both maps, which must not overlap.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(Choice::Union(vec![self, other]))
+    }
+
+    /// The caller is `inside` inside, and the other ids make room: in each extent the ids inside without that
+    /// one are, in order, those outside without the caller's. An extent that had one of the two has one id less.
+    #[must_use]
+    pub fn caller_as(self, inside: u32) -> Self {
+        Self(Choice::CallerAs(Box::new(self), inside))
+    }
+
     /// `count` ids from `inside` on are those from `outside` on.
     #[must_use]
     pub fn range(inside: u32, outside: u32, count: u32) -> Self {
@@ -112,14 +146,30 @@ impl IdMap {
     /// What the other kind of id gets when only one of the two maps was given: symbolic maps mean the
     /// same for users and groups, numbers do not.
     pub(crate) fn counterpart(&self) -> Self {
+        if self.has_numbers() {
+            Self::identity()
+        } else {
+            self.clone()
+        }
+    }
+
+    fn has_numbers(&self) -> bool {
         match &self.0 {
-            Choice::Extents(extents) if !extents.is_empty() => Self::identity(),
-            same => Self(same.clone()),
+            Choice::Extents(extents) => !extents.is_empty(),
+            Choice::Union(maps) => maps.iter().any(Self::has_numbers),
+            Choice::CallerAs(map, _) => map.has_numbers(),
+            _ => false,
         }
     }
 
     /// The extents, for a caller with the id `own`.
     pub(crate) fn resolve(&self, kind: IdKind, own: u32) -> Result<Vec<Extent>, Unresolved> {
+        let extents = self.extents(kind, own)?;
+        check(&extents)?;
+        Ok(extents)
+    }
+
+    fn extents(&self, kind: IdKind, own: u32) -> Result<Vec<Extent>, Unresolved> {
         let one = |inside| {
             vec![Extent {
                 inside,
@@ -127,17 +177,70 @@ impl IdMap {
                 count: 1,
             }]
         };
-        let extents = match &self.0 {
+        Ok(match &self.0 {
             Choice::Root => one(0),
             Choice::Identity => one(own),
             Choice::Single(inside) => one(*inside),
             Choice::All => current_map(kind)?,
             Choice::Subids => subid::caller_map(kind, own)?,
+            Choice::SubidRange { identity } => vec![subid::first_range(kind, *identity)?],
             Choice::Extents(extents) => extents.clone(),
-        };
-        check(&extents)?;
-        Ok(extents)
+            Choice::Union(maps) => {
+                let parts: Result<Vec<_>, _> =
+                    maps.iter().map(|map| map.extents(kind, own)).collect();
+                parts?.concat()
+            }
+            Choice::CallerAs(map, inside) => {
+                let growing = matches!(map.0, Choice::SubidRange { identity: false });
+                let others = map.extents(kind, own)?;
+                let room = others
+                    .iter()
+                    .flat_map(|extent| make_room(*extent, *inside, own, growing));
+                one(*inside).into_iter().chain(room).collect()
+            }
+        })
     }
+}
+
+/// An extent without one id on each side: the rest inside is, in order, the rest outside. What is left over on one
+/// side goes, unless the extent may grow inside.
+fn make_room(extent: Extent, inside: u32, outside: u32, growing: bool) -> Vec<Extent> {
+    let end = |first: u32, count: u32| u64::from(first) + u64::from(count);
+    let within = |first: u32, id: u32| id >= first && u64::from(id) < end(first, extent.count);
+    let without_outside = extent.count - u32::from(within(extent.outside, outside));
+    let count = if growing {
+        without_outside
+    } else {
+        without_outside.min(extent.count - u32::from(within(extent.inside, inside)))
+    };
+    // Where each side skips an id, counted from the beginning of the extent.
+    let gap = |first: u32, id: u32| match id.checked_sub(first) {
+        Some(before) if before < count => before,
+        _ => count,
+    };
+    let mut cuts = [
+        0,
+        gap(extent.inside, inside),
+        gap(extent.outside, outside),
+        count,
+    ];
+    cuts.sort_unstable();
+    let number = |first: u32, id: u32, before: u32| {
+        let skipped = id >= first && before >= id - first;
+        first
+            .saturating_add(before)
+            .saturating_add(u32::from(skipped))
+    };
+    cuts.windows(2)
+        .filter_map(|pair| match pair {
+            [from, to] if from < to => Some(Extent {
+                inside: number(extent.inside, inside, *from),
+                outside: number(extent.outside, outside, *from),
+                count: to - from,
+            }),
+            _ => None,
+        })
+        .collect()
 }
 
 /// Why a map has no extents.
@@ -290,6 +393,65 @@ mod tests {
         assert_eq!(resolve(&IdMap::identity()), Ok(vec![extent(1000, 1000, 1)]));
         assert_eq!(resolve(&IdMap::single(7)), Ok(vec![extent(7, 1000, 1)]));
         assert_eq!(resolve(&IdMap::none()), Ok(vec![]));
+    }
+
+    #[test]
+    fn makes_room_for_the_caller() {
+        let ten = IdMap::from(extent(5, 100_000, 10));
+        for (map, others) in [
+            // The example of behaviour at the edge: 15 is the first id behind the extent.
+            (ten.clone().caller_as(15), vec![extent(5, 100_000, 10)]),
+            (ten.clone().caller_as(4), vec![extent(5, 100_000, 10)]),
+            (ten.clone().caller_as(14), vec![extent(5, 100_000, 9)]),
+            (ten.clone().caller_as(5), vec![extent(6, 100_000, 9)]),
+            (
+                ten.caller_as(7),
+                vec![extent(5, 100_000, 2), extent(8, 100_002, 7)],
+            ),
+            (
+                IdMap::range(0, 995, 10).caller_as(2),
+                vec![extent(0, 995, 2), extent(3, 997, 3), extent(6, 1001, 4)],
+            ),
+            (
+                IdMap::range(0, 995, 10).caller_as(20),
+                vec![extent(0, 995, 5), extent(5, 1001, 4)],
+            ),
+            (
+                IdMap::range(0, 1, 2)
+                    .union(IdMap::range(10, 20, 2))
+                    .caller_as(0),
+                vec![extent(1, 1, 1), extent(10, 20, 2)],
+            ),
+        ] {
+            let mut expected = vec![match map.0 {
+                Choice::CallerAs(_, inside) => extent(inside, 1000, 1),
+                _ => unreachable!("all of them are"),
+            }];
+            expected.extend(others);
+            assert_eq!(resolve(&map), Ok(expected), "{map:?}");
+        }
+        assert_eq!(
+            make_room(extent(0, 100, 5), 2, 1000, true),
+            [extent(0, 100, 2), extent(3, 102, 3)],
+            "a map of no fixed end loses none"
+        );
+    }
+
+    #[test]
+    fn room_is_what_two_lists_without_the_ids_give() {
+        for inside in 0..14 {
+            for outside in 18..34 {
+                let map = extent(2, 20, 10);
+                let left = (2..12).filter(|id| *id != inside);
+                let right = (20..30).filter(|id| *id != outside);
+                let pairs: Vec<(u32, u32)> = left.zip(right).collect();
+                let made: Vec<_> = make_room(map, inside, outside, false)
+                    .iter()
+                    .flat_map(|e| (0..e.count).map(|n| (e.inside + n, e.outside + n)))
+                    .collect();
+                assert_eq!(made, pairs, "{inside} {outside}");
+            }
+        }
     }
 
     #[test]

@@ -134,7 +134,8 @@ impl Sandbox {
     ///   mounts: [`rootfs`](Self::rootfs), the entries and [`propagation`](Self::propagation) are refused. In a new mount namespace
     ///   everything is private.
     ///
-    /// The program is a direct child of the caller, also in another pid namespace.
+    /// The program is a direct child of the caller, also in another pid namespace. When process 1 of that ends, the
+    /// kernel kills the program, and waits with that end until the caller has waited for the program.
     ///
     /// In a joined **user** namespace it has the ids of [`join_credentials`](Self::join_credentials), by default those of root, and the
     /// capabilities that the kernel gives: all as user 0, none as another one, unless [`join_keep_caps`](Self::join_keep_caps) is set.

@@ -5,10 +5,12 @@ pub(crate) mod attach;
 pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
+mod inherit;
 mod init;
 pub(crate) mod join;
 pub(crate) mod lockdown;
 pub(crate) mod overlay;
+pub(crate) mod owner;
 pub(crate) mod rootfs;
 pub(crate) mod stdio;
 pub(crate) mod subid;
@@ -72,6 +74,8 @@ use std::path::PathBuf;
 #[must_use]
 pub struct Sandbox {
     pub(crate) namespaces: Namespaces,
+    pub(crate) pid_for_children: bool,
+    pub(crate) owner: Option<owner::Owner>,
     pub(crate) user_map: Option<IdMap>,
     pub(crate) group_map: Option<IdMap>,
     pub(crate) setgroups: Option<Setgroups>,
@@ -81,8 +85,10 @@ pub struct Sandbox {
     pub(crate) boottime: Option<TimeOffset>,
     pub(crate) loopback_down: bool,
     pub(crate) rootfs: Option<Rootfs>,
+    pub(crate) chroot: Option<PathBuf>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) propagation: Option<Propagation>,
+    pub(crate) inherit_propagation: bool,
     pub(crate) mount_lock: Option<MountLock>,
     pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
@@ -130,6 +136,20 @@ impl Sandbox {
     #[doc(alias = "CLONE_NEWPID")]
     pub fn pid(self) -> Self {
         self.with(Namespaces::PID)
+    }
+
+    /// A new pid namespace for what the program starts: the program itself stays in the caller's, and its first
+    /// child is process 1 of the new one, with whose end no more can be started. For a program
+    /// that is an init itself, or makes one.
+    ///
+    /// # Errors
+    /// [`compile`](Command::compile) refuses it together with [`pid`](Self::pid).
+    ///
+    /// See [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html).
+    #[doc(alias = "unshare")]
+    pub fn pid_for_children(mut self) -> Self {
+        self.pid_for_children = true;
+        self
     }
 
     /// A new mount namespace, private: mounts made inside and outside do not show on the other side.
@@ -372,10 +392,18 @@ impl Sandbox {
     /// a copy of the caller's page tables, and keeps a copy of the caller's memory, which nobody can
     /// look into.
     ///
+    /// Without a [new pid namespace](Self::pid) that process is a subreaper. It does the same, but on its own, and that is
+    /// weaker: it kills one generation after the other, and each leaves its children to it. So a
+    /// program that forks faster than it is killed may keep it busy, one with other privileges is left alone, and
+    /// the program can kill it, as it could the caller: then the program itself dies as well,
+    /// but what that has started goes on. The caller's `/proc` has to show the caller's pids.
+    ///
     /// # Kernel
     /// [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html),
-    /// [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), execveat(2).
+    /// [PR_SET_CHILD_SUBREAPER(2const)](https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html)
+    /// and `CONFIG_PROC_CHILDREN` without one, [memfd_create(2)](https://man7.org/linux/man-pages/man2/memfd_create.2.html), execveat(2).
     #[doc(alias = "reaper")]
+    #[doc(alias = "PR_SET_CHILD_SUBREAPER")]
     pub fn init(self) -> Self {
         self.init_with(Init::new())
     }

@@ -178,6 +178,12 @@ pub(crate) enum What {
         fd: Arc<OwnedFd>,
         mode: u32,
     },
+    BinfmtMisc,
+    /// Bytes for a file of the kernel's.
+    Write {
+        bytes: Arc<[u8]>,
+        setter: &'static str,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -206,6 +212,20 @@ impl What {
             Self::Dir { .. } => "dir",
             Self::File { .. } => "file",
             Self::FileFrom { .. } => "file_from",
+            Self::BinfmtMisc => "binfmt_misc",
+            Self::Write { setter, .. } => setter,
         }
+    }
+
+    /// Whether it changes the mounts.
+    pub(crate) fn mounts(&self) -> bool {
+        !matches!(
+            self,
+            Self::Symlink { .. }
+                | Self::Dir { .. }
+                | Self::File { .. }
+                | Self::FileFrom { .. }
+                | Self::Write { .. }
+        )
     }
 }

@@ -1,6 +1,7 @@
 use rustix::termios::Winsize;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// Where a standard stream of the program goes, as in [`std::process::Stdio`].
@@ -82,6 +83,21 @@ pub struct WindowSize {
     pub rows: u16,
     /// Characters in a line.
     pub columns: u16,
+}
+
+impl WindowSize {
+    /// The present size of a terminal.
+    ///
+    /// # Errors
+    /// `ENOTTY` for what is no terminal.
+    #[doc(alias = "TIOCGWINSZ")]
+    pub fn of(terminal: impl AsFd) -> io::Result<Self> {
+        let size = rustix::termios::tcgetwinsize(terminal)?;
+        Ok(Self {
+            rows: size.ws_row,
+            columns: size.ws_col,
+        })
+    }
 }
 
 impl Default for WindowSize {

@@ -24,9 +24,7 @@ pub(crate) fn caller_map(kind: IdKind, own: u32) -> Result<Vec<Extent>, Unresolv
     let path = kind.subid_file();
     let ranges = allotment(kind)?;
     if ranges.is_empty() {
-        let uid = rustix::process::getuid().as_raw();
-        let user = user_name(uid).unwrap_or_else(|| uid.to_string());
-        return Err(Unresolved::NoSubids { user });
+        return Err(nothing_allotted());
     }
     let mut extents = vec![Extent {
         inside: 0,
@@ -45,6 +43,25 @@ pub(crate) fn caller_map(kind: IdKind, own: u32) -> Result<Vec<Extent>, Unresolv
             .ok_or_else(|| format!("{path} allots more ids than there are"))?;
     }
     Ok(extents)
+}
+
+/// The first range of the real user, from 0 on or with the numbers that it has.
+pub(crate) fn first_range(kind: IdKind, identity: bool) -> Result<Extent, Unresolved> {
+    let ranges = allotment(kind)?;
+    let Some(&(outside, count)) = ranges.first() else {
+        return Err(nothing_allotted());
+    };
+    Ok(Extent {
+        inside: if identity { outside } else { 0 },
+        outside,
+        count,
+    })
+}
+
+fn nothing_allotted() -> Unresolved {
+    let uid = rustix::process::getuid().as_raw();
+    let user = user_name(uid).unwrap_or_else(|| uid.to_string());
+    Unresolved::NoSubids { user }
 }
 
 /// The ranges of the real user, in the order of the file, each once: it may stand there by name and by

@@ -23,7 +23,7 @@ use core::ffi::CStr;
 use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// Everything about one spawn that the child needs and the plan does not know.
 #[derive(Debug)]
@@ -79,6 +79,8 @@ pub(super) struct State {
     proc_self: Option<OwnedFd>,
     /// `/proc/self/stat`, kept where the new root may not show it.
     stat: Option<OwnedFd>,
+    /// The list of the process's children, for the same reason, under a number that no placement takes.
+    children: Option<RawFd>,
 }
 
 /// The first function of the child.
@@ -152,14 +154,21 @@ fn perform(
         | Action::Dir { .. }
         | Action::File { .. }
         | Action::FileFrom { .. }
+        | Action::Write { .. }
+        | Action::CutOff { .. }
         | Action::RootReadOnly
         | Action::PivotRoot
         | Action::Chroot
         | Action::KeepProc => root::perform(context.into(), state, action),
+        Action::ChangeRoot { path } => {
+            rustix::process::chroot(path).named(Call::Chroot)?;
+            rustix::process::chdir(c"/").named(Call::Chdir)
+        }
         Action::DropSysAdmin => drop_sys_admin(),
+        Action::KeepCapabilities => keep_capabilities(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
-        Action::DieWithParent => die_with_parent(context, state),
+        Action::DieWithParent { signal } => die_with_parent(context, state, *signal),
         Action::Stdio => place_descriptors(context),
         Action::Terminal(wanted) => {
             terminal::open(wanted, &wanted.path, fd::borrow(&wanted.socket))
@@ -170,6 +179,11 @@ fn perform(
         Action::Foreground => to_foreground(context.terminal),
         Action::Signals { reset } => restore_signals(context, *reset),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
+        Action::OpenChildren => state.open_children(context.placements),
+        Action::PlaceChildren { number } => match state.children {
+            Some(children) => place(children, *number),
+            None => Err(Fail::new(Call::Dup, Errno::BADF)),
+        },
         Action::Lockdown { list, .. } => list.apply().map_err(|(number, errno)| {
             Fail::new(Call::numbered(number).unwrap_or(Call::Prctl), errno)
         }),
@@ -193,6 +207,18 @@ impl State {
             .named(Call::Openat)?;
             self.stat = Some(stat);
         }
+        Ok(())
+    }
+
+    fn open_children(&mut self, placements: &[Placement]) -> Result<(), Fail> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let path = c"/proc/thread-self/children";
+        let children = rustix::fs::openat(CWD, path, flags, Mode::empty()).named(Call::Openat)?;
+        let stat = rustix::fs::fstatfs(&children).named(Call::Fstatfs)?;
+        if stat.f_type != rustix::fs::PROC_SUPER_MAGIC {
+            return Err(Fail::new(Call::Fstatfs, Errno::NODEV).noted(Note::NotProcfs));
+        }
+        self.children = Some(copy_away(placements, children.as_raw_fd())?);
         Ok(())
     }
 
@@ -326,6 +352,23 @@ fn assert_no_userns() -> Result<(), Fail> {
     }
 }
 
+/// Ambient is only what is inheritable as well.
+fn keep_capabilities() -> Result<(), Fail> {
+    use rustix::thread::{
+        CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
+    };
+    let mut sets = capabilities(None).named(Call::Capset)?;
+    sets.inheritable = sets.permitted;
+    set_capabilities(None, sets).named(Call::Capset)?;
+    for number in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1_u64.wrapping_shl(number));
+        if sets.permitted.contains(one) {
+            configure_capability_in_ambient_set(one, true).named(Call::Prctl)?;
+        }
+    }
+    Ok(())
+}
+
 fn loopback_up() -> Result<(), Fail> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(
@@ -356,8 +399,8 @@ fn current_dir(path: &CStr, confined: bool) -> Result<(), Fail> {
 
 /// The signal is bound to the thread that made the child, and is lost when ids change: so it comes after
 /// the ids, and then the parent is looked for once more.
-fn die_with_parent(context: &Context<'_>, state: &mut State) -> Result<(), Fail> {
-    process::set_parent_death_signal(libc::SIGKILL).named(Call::Prctl)?;
+fn die_with_parent(context: &Context<'_>, state: &mut State, signal: i32) -> Result<(), Fail> {
+    process::set_parent_death_signal(signal).named(Call::Prctl)?;
     let parent = match state.stat.take() {
         Some(stat) => inspect::parent_in_stat(&stat)?,
         None => {
@@ -387,13 +430,17 @@ fn place_descriptors(context: &Context<'_>) -> Result<(), Fail> {
     }
     for placement in placements {
         let source = placement.copy.load(Ordering::Relaxed);
-        if source == placement.target {
-            fd::clear_cloexec(source).named(Call::Fcntl)?;
-        } else {
-            fd::dup_to(source, placement.target).named(Call::Dup)?;
-        }
+        place(source, placement.target)?;
     }
     Ok(())
+}
+
+fn place(source: RawFd, target: RawFd) -> Result<(), Fail> {
+    if source == target {
+        fd::clear_cloexec(source).named(Call::Fcntl)
+    } else {
+        fd::dup_to(source, target).named(Call::Dup)
+    }
 }
 
 /// A copy under a number that is no target. Not just above all targets, which may reach up to the limit.
@@ -461,7 +508,7 @@ fn become_stage(context: &Context<'_>) -> Result<(), Fail> {
             Err(Fail::new(Call::Execveat, errno))
         }
         Form::Forked => sys_stage::run(
-            (stage.numbers.control, stage.numbers.terminal),
+            stage.numbers.inherited(),
             stage.settings,
             plan.program.candidates.len(),
             &stage.arguments,

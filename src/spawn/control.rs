@@ -48,9 +48,7 @@ impl Heard {
     /// The operation of the plan that [`FAILED`](message::FAILED) speaks of, if it is one that the stage
     /// carries out: of the `join` role, or of the lock-down of the program.
     pub(crate) fn operation(&self) -> Option<usize> {
-        let of_process_1 = self.report.call >= call::LOCKDOWN && self.report.note == 0;
-        let known = self.report.call >= call::SETNS && !of_process_1;
-        known.then_some(self.report.note as usize)
+        (self.report.call >= call::SETNS).then_some(self.report.note as usize)
     }
 
     /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing.
@@ -61,7 +59,6 @@ impl Heard {
             return (Fail::new(call, errno), String::new());
         }
         let call = match self.report.call {
-            call::MMAP => Call::Mmap,
             call::CLONE => Call::Clone,
             call::SETSID => Call::Setsid,
             call::SETPGID => Call::Setpgid,
@@ -81,6 +78,7 @@ impl Heard {
             call::SETRESGID => Call::Setresgid,
             call::SETRESUID => Call::Setresuid,
             call::PRCTL => Call::Prctl,
+            call::CAPGET => Call::Capget,
             call::CAPSET => Call::Capset,
             call::FORK => Call::Clone,
             _ => Call::Execve,

@@ -22,6 +22,9 @@ pub(super) fn serve(maps: &Maps, record: &Record, limit: Duration) -> Result<()>
     let result = pid_in_procfs(pidfd)
         .map_err(|(call, errno)| Error::system(Step::IdMap, "the child in /proc", call, errno))
         .and_then(|pid| {
+            if maps.by_caller && maps.denies_setgroups() {
+                deny_setgroups(pid)?;
+            }
             [&maps.users, &maps.groups]
                 .into_iter()
                 .try_for_each(|map| write(map, pid, deadline))
@@ -36,6 +39,11 @@ fn write(map: &Map, pid: u32, deadline: Option<Instant>) -> Result<()> {
         Writer::Parent => write_file(map, pid),
         Writer::Helper(path) => run_helper(map, path, pid, deadline),
     }
+}
+
+fn deny_setgroups(pid: u32) -> Result<()> {
+    let path = format!("/proc/{pid}/setgroups");
+    std::fs::write(&path, "deny").map_err(|error| Error::io(Step::IdMap, path, error))
 }
 
 fn write_file(map: &Map, pid: u32) -> Result<()> {

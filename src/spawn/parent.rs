@@ -20,7 +20,6 @@ use crate::sys::shared::Shared;
 use crate::sys::signal::{self, SigSet};
 use crate::terminal::{Controlling, Pty};
 use core::sync::atomic::{AtomicUsize, Ordering};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -116,25 +115,7 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
     let Some(cgroup) = &plan.cgroup else {
         return Ok(());
     };
-    let object = format!("{}/cgroup.events", cgroup.path.display());
-    let failed = |call| {
-        let object = object.clone();
-        move |errno| Error::system(Step::Cgroup, object, call, errno)
-    };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&cgroup.directory, c"cgroup.events", flags, Mode::empty());
-    let file = match file {
-        // The root cgroup has no such file, and cannot be frozen.
-        Err(Errno::NOENT) => return Ok(()),
-        other => other.map_err(failed("openat"))?,
-    };
-    let mut text = [0_u8; 256];
-    let length = rustix::io::read(&file, &mut text[..]).map_err(failed("read"))?;
-    let text = text.get(..length).unwrap_or(&[]);
-    if text
-        .split(|&byte| byte == b'\n')
-        .any(|line| line == b"frozen 1")
-    {
+    if cgroup.is_frozen()? {
         return Err(Error::other(
             ErrorKind::System,
             Step::Cgroup,
@@ -354,6 +335,9 @@ fn make_on(
         .map(|placement| placement.target)
         .filter(|&target| target > 2 && Some(target) != plan.terminal_socket())
         .collect();
+    if plan.is_subreaped() {
+        kept.extend(plan.stage.iter().map(|stage| stage.numbers.children));
+    }
     kept.sort_unstable();
     let terminal = streams.as_ref().and_then(|streams| streams.given());
     let terminal = terminal.map(|fd| fd.as_raw_fd());
@@ -514,7 +498,7 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
             .cgroup
             .as_ref()
             .filter(|_| plan.born_in_cgroup)
-            .map(|cgroup| cgroup.directory.as_raw_fd()),
+            .map(|cgroup| cgroup.fd.as_raw_fd()),
     };
     match plan.method {
         Method::Clone3 => clone::clone3(&request, run, context),

@@ -23,7 +23,7 @@ pub(super) use way::{Stage, make_private};
 use super::child::{Context, State, write_all};
 use super::record::{Call, Fail, Named, Note, Record};
 use crate::plan::op::{Action, Bind, FileSystem};
-use place::{directory_spot, file_spot, make_directory, new_file, open_in, symlink};
+use place::{directory_spot, file_spot, make_directory, new_file, open_in, symlink, to_write};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -160,6 +160,11 @@ fn fill(way: Way<'_>, root: &OwnedFd, action: &Action) -> Result<(), Fail> {
         Action::Dir { at, mode } => make_directory(top, at, *mode),
         Action::File { at, bytes, mode } => write_all(&new_file(top, at, *mode)?, bytes),
         Action::FileFrom { at, from, mode } => copy(from, &new_file(top, at, *mode)?),
+        Action::Write { at, bytes } => write_all(&to_write(top, at)?, bytes),
+        Action::CutOff { at } => {
+            let at = open_in(top, &at.path, at.links, OFlags::empty()).named(Call::Openat2)?;
+            way.cut_off(&at)
+        }
         Action::RootReadOnly => way.make_read_only(root),
         _ => Err(Fail::new(Call::Openat2, Errno::INVAL)),
     }

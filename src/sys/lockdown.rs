@@ -136,8 +136,8 @@ impl List {
             .call(libc::SYS_fchdir, LAST, &[0])
     }
 
-    pub(crate) fn parent_death_signal(self) -> Self {
-        self.prctl(libc::PR_SET_PDEATHSIG, [signed(libc::SIGKILL), 0, 0, 0])
+    pub(crate) fn parent_death_signal(self, signal: i32) -> Self {
+        self.prctl(libc::PR_SET_PDEATHSIG, [signed(signal), 0, 0, 0])
     }
 
     pub(crate) fn drop_from_bounding_set(self, capability: u32) -> Self {

@@ -30,6 +30,13 @@ pub(crate) fn of_pidfd(pidfd: BorrowedFd<'_>, number: u8) -> Result<OwnedFd, Err
     opened(pidfd, opcode::none(PIDFS, number))
 }
 
+/// The network namespace of a socket.
+pub(crate) fn of_socket(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    /// From <linux/sockios.h>.
+    const SIOCGSKNS: Opcode = 0x894c;
+    opened(socket, SIOCGSKNS)
+}
+
 /// The user, in the caller's user namespace, who made a user namespace.
 pub(crate) fn owner_uid(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     let mut uid = 0_u32;

@@ -33,6 +33,12 @@ pub(crate) fn block(more: SigSet) -> Result<SigSet, Errno> {
     set_mask(before | more).map(|_| before)
 }
 
+/// `rt_sigprocmask(SIG_UNBLOCK)`.
+pub(crate) fn unblock(signals: SigSet) -> Result<(), Errno> {
+    let before = set_mask(SigSet::MAX)?;
+    set_mask(before & !signals).map(drop)
+}
+
 /// `signalfd4(2)`, not blocking.
 pub(crate) fn descriptor(signals: SigSet) -> Result<OwnedFd, Errno> {
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;

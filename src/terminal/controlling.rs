@@ -58,7 +58,8 @@ impl Controlling {
     /// The program goes on, with the terminal if the caller has it.
     pub(crate) fn continued(&mut self) {
         let Some(program) = self.program else { return };
-        if self.given || !is_foreground(self.fd.as_fd()) {
+        // It has lost it again if the caller has it, who may have been stopped by somebody else.
+        if !is_foreground(self.fd.as_fd()) {
             return;
         }
         let modes = self.stopped_with.take();

@@ -287,6 +287,19 @@ pub(crate) fn seccomp_notify() -> Result<(), String> {
     })
 }
 
+/// A core file beside the program that dumps it: not where a handler of the machine's takes it.
+pub(crate) fn core_file() -> Result<(), String> {
+    let path = "/proc/sys/kernel/core_pattern";
+    let pattern = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+    if pattern.starts_with(['|', '/', '@']) {
+        return Err(format!("{path} is {}", pattern.trim_end()));
+    }
+    match rustix::process::getrlimit(rustix::process::Resource::Core).maximum {
+        Some(0) => Err("the hard limit of core files is 0".into()),
+        _ => Ok(()),
+    }
+}
+
 /// A kernel of at least this version.
 pub(crate) fn kernel(major: u32, minor: u32) -> Result<(), String> {
     let name = uname();

@@ -10,7 +10,7 @@ use rustix::process::{Signal, getegid, geteuid, kill_process};
 use rustix::thread::UnshareFlags;
 
 use super::{kinds, with_capabilities};
-use crate::common::{isolated::wait_for, isolated_as_both, probe, require, sys};
+use crate::common::{in_forked_child, isolated::wait_for, isolated_as_both, probe, require, sys};
 use crate::support::Waiting;
 
 #[test]
@@ -119,6 +119,40 @@ fn pid_namespaces_nest_as_well() {
         let user = outer_ns.user_namespace().unwrap();
         assert!(user.is_current().unwrap());
     });
+}
+
+/// Goes down one pid namespace at a time, each with a process 1, as far as the kernel lets it. Returns how
+/// many that were.
+fn nest_pids() -> i32 {
+    if let Err(error) = sys::unshare(UnshareFlags::NEWPID) {
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error:?}");
+        let error = Namespace::<Pid>::create().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::LimitReached);
+        assert!(error.hint().unwrap().contains("32 levels"), "{error:?}");
+        return 0;
+    }
+    let status = in_forked_child(nest_pids);
+    1 + status.code().unwrap()
+}
+
+#[test]
+fn thirty_two_levels_of_pids_and_the_error_of_the_next() {
+    with_capabilities!({
+        let status = in_forked_child(nest_pids);
+        let below = usize::try_from(status.code().unwrap()).unwrap();
+        if is_in_first_pid_namespace() {
+            assert_eq!(below, 32);
+        }
+        assert!((1..=32).contains(&below), "{below}");
+    });
+}
+
+/// The inode number that the kernel gives that one.
+fn is_in_first_pid_namespace() -> bool {
+    const PROC_PID_INIT_INO: u64 = 0xEFFF_FFFC;
+    let own = Namespace::<Pid>::current().unwrap();
+    own.id().inode() == PROC_PID_INIT_INO
 }
 
 #[test]

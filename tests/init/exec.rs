@@ -3,7 +3,7 @@
 use super::{both_forms, sandbox};
 use crate::common::leaks::{Census, assert_same};
 use crate::common::{isolated, require};
-use ringfence::{ErrorKind, Sandbox, Step};
+use ringfence::{ErrorKind, Step};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -75,16 +75,4 @@ fn an_interpreter_of_an_elf_file_is_named() {
         let hint = error.hint().unwrap_or_default();
         assert!(hint.contains("/Xib"), "{error:?}");
     });
-}
-
-#[test]
-fn init_needs_a_pid_namespace() {
-    let error = Sandbox::new()
-        .user()
-        .init()
-        .command("true")
-        .compile()
-        .unwrap_err();
-    assert_eq!(error.setter(), Some("init"));
-    assert!(error.to_string().contains("pid()"), "{error}");
 }

@@ -4,6 +4,7 @@ mod memory;
 mod reaping;
 mod signals;
 mod status;
+mod subreaper;
 
 use crate::common::seccomp;
 use ringfence::{Command, Sandbox};

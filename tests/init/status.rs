@@ -1,7 +1,7 @@
 //! The program's status comes through exactly.
 
 use super::{both_forms, sandbox, shell};
-use ringfence::ResourceUsage;
+use ringfence::{ResourceUsage, Sandbox};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -27,6 +27,20 @@ both_forms! {
                 .unwrap();
             assert_eq!(status.signal(), Some(signal), "{status:?}");
             assert!(!status.core_dumped());
+        }
+    }
+
+    fn the_core_flag() {
+        crate::common::require!(core_file);
+        for sandbox in [sandbox(), Sandbox::new(), Sandbox::new().init()] {
+            let dir = tempfile::tempdir().unwrap();
+            let script = "ulimit -c unlimited; kill -SEGV $$; exit 9";
+            let command = sandbox.command("/bin/sh").args(["-c", script]);
+            let status = command.current_dir(dir.path()).status().unwrap();
+            assert_eq!(status.signal(), Some(libc::SIGSEGV));
+            assert!(status.core_dumped());
+            let cores = std::fs::read_dir(dir.path()).unwrap().count();
+            assert_eq!(cores, 1, "the core file is the kernel's word for it");
         }
     }
 

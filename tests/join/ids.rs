@@ -1,12 +1,15 @@
 //! Ids and capabilities in a joined user namespace.
 
+use ringfence::lockdown::{Capabilities, CapabilitySets, SeccompFilter};
 use ringfence::ns::{Namespace, User};
-use ringfence::{ErrorKind, Extent, IdMap, JoinCredentials, Sandbox, Setgroups, Step};
+use ringfence::{
+    ErrorKind, Extent, IdMap, JoinCredentials, NamespaceSet, Sandbox, Setgroups, Step,
+};
 
 use super::{link, stage, target};
 use crate::common::leaks::{Census, assert_same};
 use crate::common::{isolated, isolated_as_both, isolated_as_user, probe, require};
-use crate::support::{Waiting, sh};
+use crate::support::{Waiting, is_privileged, sh};
 use ringfence::Kind;
 
 const CAPS: &str = "CapEff CapPrm CapAmb CapInh";
@@ -72,7 +75,12 @@ fn ids_that_do_not_exist() {
             outside: 100_000,
             count: 10,
         };
-        let user = Namespace::<User>::create_with_map(IdMap::from_iter([map])).unwrap();
+        let user = Sandbox::new()
+            .user()
+            .user_map(IdMap::from_iter([map]))
+            .group_map(IdMap::from_iter([map]))
+            .setgroups(Setgroups::Allow);
+        let user = NamespaceSet::create(&user).unwrap().user.unwrap();
         let sandbox = Sandbox::new().join(&user);
         let before = Census::take().without(&["maps"]);
         let error = sandbox.clone().command("/bin/true").spawn().unwrap_err();
@@ -114,6 +122,7 @@ fn those_of_another_process() {
         let sandbox = Sandbox::new()
             .user()
             .user_map(IdMap::from_iter([map]))
+            .group_map(IdMap::from_iter([map]))
             .setgroups(Setgroups::Allow);
         let target = Waiting::of(sandbox.command("/bin/cat").uid(33).gid(44));
         let follow = Sandbox::new()
@@ -128,6 +137,55 @@ fn those_of_another_process() {
             .join(Namespace::<ringfence::ns::Mount>::create().unwrap())
             .join_credentials(JoinCredentials::Of(alone.id().into()));
         assert_eq!(seen(&follow), "55 66");
+    });
+}
+
+/// The lock-down comes after the joins, whichever user the program becomes.
+#[test]
+fn bound_where_it_has_joined() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let own = rustix::process::geteuid().as_raw();
+        let (first, uids) = match is_privileged() {
+            true => (300_000, vec![0, 33]),
+            false => (own, vec![0]),
+        };
+        let map = Extent {
+            inside: 0,
+            outside: first,
+            count: if is_privileged() { 1000 } else { 1 },
+        };
+        let sandbox = Sandbox::new()
+            .all()
+            .user_map(IdMap::from_iter([map]))
+            .group_map(IdMap::from_iter([map]));
+        let target = Waiting::start(&match is_privileged() {
+            true => sandbox.setgroups(Setgroups::Allow),
+            false => sandbox,
+        });
+        let kill = Capabilities::KILL;
+        for uid in uids {
+            let sandbox = Sandbox::new()
+                .join_all(target.id())
+                .capabilities(CapabilitySets::keep(kill).ambient(kill))
+                .seccomp(SeccompFilter::new([libc::sock_filter {
+                    code: 6,
+                    jt: 0,
+                    jf: 0,
+                    k: 0x7fff_0000,
+                }]));
+            let joined = Waiting::of(sandbox.command("/bin/cat").uid(uid).gid(uid));
+            let field = |name| probe::status(joined.id(), name).unwrap();
+            assert_eq!(field("NoNewPrivs"), "1");
+            assert_eq!(field("Seccomp"), "2");
+            for set in ["CapEff", "CapPrm", "CapBnd", "CapAmb"] {
+                assert_eq!(field(set), "0000000000000020", "{set} of user {uid}");
+            }
+            let outside = first + uid;
+            assert!(field("Uid").starts_with(&outside.to_string()));
+            assert_eq!(link(joined.id(), Kind::Pid), link(target.id(), Kind::Pid));
+        }
     });
 }
 

@@ -1,7 +1,12 @@
+mod attack;
+mod faults;
+mod hostile;
 mod ids;
 mod kinds;
+mod life;
 mod mixed;
 mod place;
+mod refused;
 
 use std::fmt::Display;
 use std::fs;

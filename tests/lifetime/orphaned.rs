@@ -97,6 +97,19 @@ fn with_a_forked_init() {
 }
 
 #[test]
+fn with_a_subreaper() {
+    isolated(|| kill_callers(&Sandbox::new().init()));
+}
+
+#[test]
+fn with_a_forked_subreaper() {
+    isolated(|| {
+        forbid_own_program();
+        kill_callers(&Sandbox::new().init());
+    });
+}
+
+#[test]
 fn without_init() {
     isolated(|| {
         require!(userns);

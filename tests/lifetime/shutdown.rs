@@ -161,6 +161,50 @@ fn a_cgroup_is_emptied_and_stays_usable() {
     });
 }
 
+/// The kernel refuses to remove a cgroup with processes in it, those that are still ending among them.
+#[test]
+fn a_cgroup_can_be_removed_at_once() {
+    isolated(|| {
+        require!(root, cgroup2);
+        for _ in 0..50 {
+            let cgroup = Cgroup::new();
+            // Memory to give back makes ending last longer.
+            let script = "for i in 1 2 3 4 5 6 7 8; do head -c 20000000 /dev/zero | tail -c 20000000 | sleep 1000 & done; \
+                          echo ready; wait";
+            let mut child = start(Sandbox::new().into_cgroup(&cgroup.0), script);
+            child.kill_all().unwrap();
+            std::fs::remove_dir(&cgroup.0).unwrap();
+            child.wait().unwrap();
+        }
+    });
+}
+
+/// What is in a cgroup and has another pid namespace's number only cannot be killed by it.
+#[test]
+fn a_cgroup_that_does_not_become_empty_is_an_error() {
+    isolated(|| {
+        require!(root, cgroup2, new_proc);
+        let cgroup = Cgroup::new();
+        let stranger = std::process::Command::new("/bin/sleep").arg("1000").spawn();
+        let mut stranger = stranger.unwrap();
+        let procs = cgroup.0.join("cgroup.procs");
+        std::fs::write(&procs, stranger.id().to_string()).unwrap();
+        crate::common::sys::unshare(rustix::thread::UnshareFlags::NEWPID).unwrap();
+        let status = crate::common::in_forked_child(|| {
+            let sandbox = Sandbox::new().into_cgroup(&cgroup.0);
+            let mut child = sandbox.command("/bin/sleep").arg("1000").spawn().unwrap();
+            let error = child.kill_all().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+            assert!(error.hint().is_some());
+            child.wait().unwrap();
+            0
+        });
+        assert!(status.success(), "{status}");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    });
+}
+
 #[test]
 fn kill_on_drop_ends_the_whole_namespace() {
     isolated(|| {

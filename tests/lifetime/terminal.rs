@@ -2,7 +2,7 @@
 
 use super::{forbid_own_program, signal};
 use crate::common::terminal::{is_cooked, lead_session_on, open_master};
-use crate::common::{isolated, isolated_as_both, require, sys};
+use crate::common::{isolated, isolated_as_both, probe, require, sys};
 use ringfence::{Command, ErrorKind, Init, Sandbox};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process, kill_process_group, setpgid, setsid,
@@ -86,6 +86,19 @@ impl User {
     fn continues(&mut self) {
         self.orders.write_all(b"f").unwrap();
         assert_eq!(line(&mut self.told), "continued");
+    }
+
+    /// Until every process of the program's group runs again: a stop that comes before is undone.
+    fn until_it_runs(&self) {
+        let runs = || {
+            let group = self.foreground().as_raw_pid();
+            let mut members = probe::processes();
+            members.retain(|process| process.group == group);
+            self.foreground() != self.tool && members.iter().all(|process| process.state != 'T')
+        };
+        while !runs() {
+            std::thread::yield_now();
+        }
     }
 
     fn sees(&mut self, state: &str) {
@@ -237,6 +250,7 @@ fn stopped_by_the_terminal_and_continued() {
                 user.sees("stopped");
                 assert_eq!(user.foreground(), user.shell);
                 user.continues();
+                user.until_it_runs();
             }
             user.types(b"hello\n");
             assert_eq!(line(&mut user.said), "<hello>");

@@ -1,8 +1,7 @@
 //! The preset, and what it consists of: nothing in it is weaker than it says.
 
-use super::fields;
 use crate::common::{isolated_as_both, require};
-use ringfence::lockdown::{Capabilities, Hardening};
+use ringfence::lockdown::Hardening;
 use ringfence::{IdMap, MountLock, Rootfs, Sandbox};
 use std::path::Path;
 
@@ -122,6 +121,8 @@ fn user_namespaces_can_be_switched_off() {
 #[cfg(feature = "seccomp")]
 mod preset {
     use super::*;
+    use crate::lockdown::fields;
+    use ringfence::lockdown::Capabilities;
 
     fn container() -> Sandbox {
         programs(Sandbox::container(Rootfs::tmpfs()).unwrap())

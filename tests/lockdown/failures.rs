@@ -89,7 +89,11 @@ fn each_refused_step_is_an_error() {
             for (refusal, call, step) in refusals() {
                 let status = in_forked_child(|| {
                     refusal.install().unwrap();
-                    let _ = plan.spawn().map(|mut child| child.kill());
+                    // What is kept from the first time on.
+                    if let Ok(mut child) = plan.spawn() {
+                        child.kill().unwrap();
+                        child.wait().unwrap();
+                    }
                     let before = Census::take();
                     fails(way, &plan, call, step, &ran);
                     assert_same(&before, &Census::take());

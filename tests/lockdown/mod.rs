@@ -2,6 +2,7 @@ mod capabilities;
 mod container;
 mod failures;
 mod filters;
+mod joined;
 #[cfg(feature = "landlock")]
 mod landlock;
 mod resources;

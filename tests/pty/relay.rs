@@ -4,7 +4,7 @@ use crate::common::leaks::{Census, assert_same};
 use crate::common::terminal::{is_cooked, lead_session_on, open_master};
 use crate::common::{isolated, isolated_as_both, require, sys};
 use crate::{on_terminal, sandboxes, shell};
-use ringfence::{Command, ErrorKind, Sandbox};
+use ringfence::{Command, ErrorKind, Sandbox, WindowSize};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
@@ -31,7 +31,8 @@ impl User {
                 lead_session_on(&master);
                 drop(master);
                 let before = modes();
-                let mut child = command.spawn().unwrap();
+                let size = WindowSize::of(std::io::stdout()).unwrap();
+                let mut child = command.clone().window_size(size).spawn().unwrap();
                 let status = child.relay(std::io::stdin(), std::io::stdout()).unwrap();
                 let same = modes() == before;
                 sys::exit_now(status.code().filter(|_| same).unwrap_or(CHANGED));

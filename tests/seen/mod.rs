@@ -139,7 +139,7 @@ pub(crate) fn rooted(sandbox: Sandbox) -> Sandbox {
         .tmpfs("/tmp")
         .dir("/srv/data")
         .file("/etc/motd", "hello")
-        .bind("/etc/passwd", "/etc/passwd")
+        .bind("/usr/bin/true", "/file")
         .mqueue("/mqueue")
         .sysfs("/sys")
 }
@@ -211,4 +211,28 @@ impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// All that binds a program without changing what it sees, but for a filter with a listener: a process that
+/// is filtered by the test has no room for another.
+pub(crate) fn locked_down(sandbox: Sandbox) -> Sandbox {
+    use ringfence::lockdown::{Capabilities, CapabilitySets, Instruction, IoPriority};
+    use ringfence::lockdown::{Resource, Rlimit, SeccompFilter, Securebits};
+    let allow = SeccompFilter::new([Instruction {
+        code: 6,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    }]);
+    let kill = Capabilities::KILL;
+    sandbox
+        .rlimit(Resource::Stack, Rlimit::new(1 << 22, 1 << 23))
+        .nice(3)
+        .oom_score_adj(500)
+        .io_priority(IoPriority::Idle)
+        .affinity(0..64)
+        .securebits(Securebits::NO_SETUID_FIXUP)
+        .capabilities(CapabilitySets::keep(kill).ambient(kill))
+        .seccomp(allow.clone())
+        .seccomp(allow)
 }

@@ -43,6 +43,21 @@ pub(crate) fn sandbox() -> Sandbox {
     }
 }
 
+/// Runs the body with all capabilities over a mount namespace of its own: as root, and as a user
+/// in a user namespace.
+macro_rules! with_capabilities {
+    ($body:expr) => {
+        $crate::common::isolated_as_both(|| {
+            if !$crate::support::is_privileged() {
+                $crate::common::require!(userns);
+                $crate::support::enter_userns(0, rustix::thread::UnshareFlags::NEWNS);
+            }
+            $body
+        })
+    };
+}
+pub(crate) use with_capabilities;
+
 /// The host's programs, read-only, in an otherwise empty root.
 pub(crate) fn with_programs(sandbox: Sandbox) -> Sandbox {
     let mut sandbox = sandbox

@@ -131,7 +131,7 @@ fn the_attribute_of_an_offset_is_found() {
     assert_eq!(path(60), [18, 2]);
     assert_eq!(path(64), [18, 2, 1]);
     for outside in [0, 31, 72, usize::MAX] {
-        assert_eq!(path(outside), [], "{outside}");
+        assert!(path(outside).is_empty(), "{outside}");
     }
 }
 

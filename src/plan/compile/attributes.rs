@@ -7,8 +7,11 @@ use crate::plan::maps::{Map, Maps, Writer};
 use crate::plan::op::{Action, Ids};
 use crate::plan::place::c_path;
 use crate::sandbox::{MountLock, Setgroups};
+use crate::sys::{fd, signal};
 use rustix::fs::{Gid, Uid};
-use std::os::fd::OwnedFd;
+use rustix::io::FdFlags;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 
 impl Compiler<'_> {
     /// Session, ids, umask and working directory. Returns whether the child takes on an id that is not
@@ -19,6 +22,14 @@ impl Compiler<'_> {
         terminal: bool,
     ) -> Result<bool> {
         let command = self.command;
+        if let Some(signal) = command.die_with_parent
+            && !(1..=signal::SIGNALS.cast_signed()).contains(&signal)
+        {
+            return Err(Error::invalid(
+                "die_with_parent_by",
+                format!("there is no signal {signal}"),
+            ));
+        }
         if let Some(mask) = command.umask
             && mask > 0o777
         {
@@ -56,6 +67,7 @@ impl Compiler<'_> {
         self.check_ids(maps)?;
         let drops_groups = command.uid.is_some()
             && command.groups.is_none()
+            && !command.keep_groups
             && match maps {
                 Some(maps) => {
                     maps.setgroups == Setgroups::Allow && maps.groups.writer != Writer::Nobody
@@ -91,6 +103,13 @@ impl Compiler<'_> {
                     }),
                 );
             }
+        }
+        if command.keep_capabilities {
+            self.push(
+                Step::Capabilities,
+                "all that are permitted become ambient",
+                Action::KeepCapabilities,
+            );
         }
         self.current_dir()?;
         Ok(self.changes_ids(maps))
@@ -179,6 +198,9 @@ impl Compiler<'_> {
         let outside = |id: Option<u32>, own: u32, map: Option<&Map>| {
             id.is_some_and(|id| map.map_or(Some(id), |map| map.outside(id)) != Some(own))
         };
+        if self.sandbox.owner.is_some() {
+            return true;
+        }
         let setup = maps.map_or((None, None), |maps| maps.setup_ids(&self.caller));
         setup.0.is_some()
             || setup.1.is_some()
@@ -222,7 +244,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    pub(super) fn descriptors(&self) -> Result<Vec<(std::sync::Arc<OwnedFd>, i32)>> {
+    pub(super) fn descriptors(&self) -> Result<Vec<(Arc<OwnedFd>, RawFd)>> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let mut seen = Vec::new();
         for &(_, target) in &self.command.descriptors {
@@ -241,6 +263,40 @@ impl Compiler<'_> {
             }
             seen.push(target);
         }
-        Ok(self.command.descriptors.clone())
+        let mut descriptors = self.command.descriptors.clone();
+        if self.command.inherit_descriptors {
+            inherited(&mut descriptors)?;
+        }
+        Ok(descriptors)
     }
+}
+
+/// Adds a copy of each descriptor of the caller's that is not close-on-exec.
+fn inherited(descriptors: &mut Vec<(Arc<OwnedFd>, RawFd)>) -> Result<()> {
+    const TABLE: &str = "/proc/thread-self/fd";
+    let failed = |error| {
+        Error::io(
+            Step::Compile,
+            format!("inherit_descriptors: {TABLE}"),
+            error,
+        )
+    };
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(TABLE).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    numbers.sort_unstable();
+    for number in numbers.into_iter().filter(|&number| number > 2) {
+        let fd = fd::borrow(&number);
+        let inherited =
+            rustix::io::fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC));
+        if !inherited || descriptors.iter().any(|(_, target)| *target == number) {
+            continue;
+        }
+        let copy = rustix::io::fcntl_dupfd_cloexec(fd, 3)
+            .map_err(|errno| Error::system(Step::Compile, "inherit_descriptors", "fcntl", errno))?;
+        descriptors.push((Arc::new(copy), number));
+    }
+    Ok(())
 }

@@ -25,10 +25,10 @@ impl Compiler<'_> {
         let (inside, _) = self.inside_ids(maps);
         let command = self.command;
         let over_exec = self.late && userns && inside != 0;
-        let over_ids = command.uid.is_some();
+        let joins = self.join.by_stage.is_some();
+        let over_ids = command.uid.is_some() || joins;
         let way = Way {
             userns,
-            uid: command.uid.unwrap_or(inside),
             over_exec,
             keeps: over_exec || over_ids,
         };
@@ -37,9 +37,13 @@ impl Compiler<'_> {
             bound.lists_number = free.next();
         }
         if self.sandbox.init.is_some() {
-            let groups = command.groups.as_deref().filter(|_| self.late);
-            let list = ids(List::default(), groups, command.gid, command.uid);
-            let dies = command.die_with_parent;
+            // Where it joins, it has the ids already.
+            let list = match joins {
+                true => List::default(),
+                false => ids(command.groups.as_deref(), command.gid, command.uid),
+            };
+            // A subreaper sees to that itself.
+            let dies = command.die_with_parent.filter(|_| !self.is_subreaped());
             bound.process_1.push(lockdown::process_1(list, dies));
         }
         Ok(bound)
@@ -95,11 +99,17 @@ impl Compiler<'_> {
 
     /// The second stage takes on the ids.
     pub(super) fn late_ids(&mut self, object: String, groups: Option<&[u32]>) {
-        let list = ids(List::default(), groups, self.command.gid, self.command.uid);
+        let list = ids(groups, self.command.gid, self.command.uid);
         self.later.push(lockdown::op(Step::Ids, object, list));
-        if self.command.die_with_parent && self.sandbox.init.is_none() {
-            let list = List::default().parent_death_signal();
-            let object = "killed when the calling process ends, also with other ids";
+        let signal = match self.is_subreaped() {
+            true => Some(libc::SIGKILL),
+            false => self.command.die_with_parent,
+        };
+        if let Some(signal) = signal
+            && (self.is_subreaped() || self.sandbox.init.is_none())
+        {
+            let list = List::default().parent_death_signal(signal);
+            let object = "the signal when the parent process ends, also with other ids";
             self.later
                 .push(lockdown::op(Step::DieWithParent, object, list));
         }
@@ -136,13 +146,18 @@ impl Compiler<'_> {
                 _ => None,
             })
             .collect();
+        let init = self.ops.iter().position(|op| op.step == Step::Init);
         let of_process_1: Vec<_> = bound.process_1.iter().map(List::words).collect();
+        let of_process_1: Vec<_> = of_process_1
+            .iter()
+            .map(|list| (init.unwrap_or(0), &**list))
+            .collect();
         stage.bind(Lists::new(&of_program, &of_process_1), number, program)
     }
 }
 
-fn ids(list: List, groups: Option<&[u32]>, gid: Option<u32>, uid: Option<u32>) -> List {
-    let mut list = list.keep_capabilities();
+fn ids(groups: Option<&[u32]>, gid: Option<u32>, uid: Option<u32>) -> List {
+    let mut list = List::default().keep_capabilities();
     if let Some(groups) = groups {
         list = list.groups(groups);
     }

@@ -4,6 +4,7 @@ use super::{JoinCredentials, JoinProcess, Work, credentials, number, still_there
 use crate::error::{Error, Result, Step};
 use crate::ns::Namespaces;
 use crate::plan::compile::NGROUPS_MAX;
+use crate::plan::lockdown;
 use crate::sandbox::Command;
 use crate::sandbox::idmap::parse_map;
 use crate::sys::stage::message::{Instruction, what};
@@ -61,7 +62,8 @@ impl Work {
             }
         }
         let keeps = command.sandbox.join.keep_caps && into_user;
-        if keeps {
+        // To bind the program takes capabilities, which it then loses.
+        if keeps || !lockdown::is_idle(&command.sandbox.lockdown) {
             let shown = (
                 Step::Ids,
                 "capabilities stay when ids change".into(),

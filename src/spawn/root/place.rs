@@ -33,6 +33,19 @@ pub(super) fn open_in(
     }
 }
 
+/// Opens a file beneath the root to write to it.
+pub(super) fn to_write(root: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, Fail> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::openat2(root, &place.path, flags, Mode::empty(), resolve) {
+            // As above.
+            Err(Errno::AGAIN) => {}
+            done => return done.named(Call::Openat2),
+        }
+    }
+}
+
 /// Where a mount goes.
 pub(super) enum Spot<'a> {
     Opened(OwnedFd),

@@ -13,8 +13,8 @@ use core::ffi::CStr;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -408,6 +408,15 @@ impl Way<'_> {
         let mount = self.copy_fd(at)?;
         self.set_attributes(&mount, attributes)?;
         self.attach_at(&mount, at)
+    }
+
+    /// Makes what is mounted at a place private, in its whole depth.
+    pub(super) fn cut_off(&self, at: &OwnedFd) -> Result<(), Fail> {
+        if self.classic().is_none() {
+            return make_private(at.as_fd()).named(Call::MountSetattr);
+        }
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change(FdPath::of(at).as_c_str(), private).named(Call::Mount)
     }
 
     /// Makes the one mount that this is the root of read-only.

@@ -40,6 +40,7 @@ mod number {
     pub(super) const OPENAT: usize = 257;
     pub(super) const PPOLL: usize = 271;
     pub(super) const PRCTL: usize = 157;
+    pub(super) const PREAD64: usize = 17;
     pub(super) const READ: usize = 0;
     pub(super) const RECVFROM: usize = 45;
     pub(super) const RT_SIGPROCMASK: usize = 14;
@@ -67,6 +68,7 @@ mod number {
     pub(super) const OPENAT: usize = 56;
     pub(super) const PPOLL: usize = 73;
     pub(super) const PRCTL: usize = 167;
+    pub(super) const PREAD64: usize = 67;
     pub(super) const READ: usize = 63;
     pub(super) const RECVFROM: usize = 207;
     pub(super) const RT_SIGPROCMASK: usize = 135;
@@ -317,6 +319,13 @@ pub(super) fn read(fd: i32, bytes: &mut [u8]) -> Result<usize, Errno> {
     unsafe { syscall(number::READ, args) }
 }
 
+/// Reads from the beginning of a file.
+pub(super) fn read_first(fd: i32, bytes: &mut [u8]) -> Result<usize, Errno> {
+    let args = [number(fd), bytes.as_mut_ptr().addr(), bytes.len(), 0];
+    // SAFETY: a buffer of that length.
+    unsafe { syscall(number::PREAD64, args) }
+}
+
 /// Sends a message, or drops it: a peer that does not read must not stop anything here.
 pub(super) fn send<T: super::message::Plain>(fd: i32, message: &T) -> Result<(), Errno> {
     const MSG_DONTWAIT: usize = 0x40;
@@ -458,8 +467,11 @@ pub(super) const CLD_CONTINUED: i32 = 6;
 pub(super) const WSTOPPED: usize = 2;
 pub(super) const WEXITED: usize = 4;
 pub(super) const WCONTINUED: usize = 8;
+pub(super) const WNOHANG: usize = 1;
+pub(super) const WNOWAIT: usize = 0x100_0000;
 
-/// One child that has ended, or stopped: any, or this one. `Ok(None)` if there is none at present.
+/// One child that has ended, or stopped: any, or this one. With [`WNOHANG`] `Ok(None)` if there is none at
+/// present.
 pub(super) fn wait(
     pid: Option<i32>,
     what: usize,
@@ -467,14 +479,13 @@ pub(super) fn wait(
 ) -> Result<Option<Waited>, Errno> {
     const P_ALL: usize = 0;
     const P_PID: usize = 1;
-    const WNOHANG: usize = 1;
     const WALL: usize = 0x4000_0000;
     let mut info = [0_i32; 32];
     let args = [
         if pid.is_some() { P_PID } else { P_ALL },
         number(pid.unwrap_or(0)),
         info.as_mut_ptr().addr(),
-        what | WNOHANG | WALL,
+        what | WALL,
         core::ptr::from_mut(usage).addr(),
     ];
     // SAFETY: a siginfo and a rusage of the kernel's size.
@@ -487,6 +498,18 @@ pub(super) fn wait(
 pub(super) fn prctl(option: usize, value: usize) {
     // SAFETY: the options used take no pointer.
     let _ = unsafe { syscall(number::PRCTL, [option, value]) };
+}
+
+/// Has the kernel leave orphaned descendants to this process.
+pub(super) fn become_subreaper() {
+    const PR_SET_CHILD_SUBREAPER: usize = 36;
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+}
+
+/// Has the kernel send a signal when the parent ends.
+pub(super) fn die_with_parent(signal: u32) {
+    const PR_SET_PDEATHSIG: usize = 1;
+    prctl(PR_SET_PDEATHSIG, signal as usize);
 }
 
 /// The name that ps shows.

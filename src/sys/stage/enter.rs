@@ -60,6 +60,13 @@ pub(super) fn map_shared(fd: i32, length: usize) -> Result<*mut u64, Errno> {
     Ok(core::ptr::with_exposed_provenance_mut(at))
 }
 
+/// Nobody without privilege over the caller's user namespace looks into this process.
+pub(super) fn hide() -> Result<(), Errno> {
+    const PR_SET_DUMPABLE: usize = 4;
+    // SAFETY: no pointers.
+    unsafe { syscall(nr::PRCTL, [PR_SET_DUMPABLE, 0]) }.map(drop)
+}
+
 pub(super) fn setns(fd: i32, kind: u32) -> Result<(), Errno> {
     // SAFETY: no pointers.
     unsafe { syscall(nr::SETNS, [number(fd), kind as usize]) }.map(drop)
@@ -184,21 +191,29 @@ pub(super) fn keep_caps() -> Result<(), Errno> {
     unsafe { syscall(nr::PRCTL, [PR_SET_KEEPCAPS, 1, 0, 0, 0]) }.map(drop)
 }
 
-/// Makes all permitted capabilities effective and inheritable. Returns them.
-pub(super) fn spread_caps() -> Result<u64, Errno> {
-    const VERSION_3: u64 = 0x2008_0522;
-    /// Two halves of effective, permitted and inheritable.
-    type Sets = [u32; 6];
-    let header = VERSION_3;
-    let mut sets: Sets = [0; 6];
-    let header = core::ptr::from_ref(&header).addr();
-    // SAFETY: a header of version and pid 0, and structures of the kernel's size.
-    unsafe { syscall(nr::CAPGET, [header, sets.as_mut_ptr().addr()]) }?;
-    let [_, low, _, _, high, _] = sets;
-    let sets: Sets = [low, low, low, high, high, high];
-    // SAFETY: as above.
-    unsafe { syscall(nr::CAPSET, [header, sets.as_ptr().addr()]) }?;
-    Ok(u64::from(low) | u64::from(high) << 32)
+/// Two halves of effective, permitted and inheritable capabilities.
+pub(super) type CapSets = [u32; 6];
+
+/// `_LINUX_CAPABILITY_VERSION_3`, and 0 for this process.
+const CAP_HEADER: u64 = 0x2008_0522;
+
+pub(super) fn capget() -> Result<CapSets, Errno> {
+    let mut sets: CapSets = [0; 6];
+    let header = CAP_HEADER;
+    let args = [
+        core::ptr::from_ref(&header).addr(),
+        sets.as_mut_ptr().addr(),
+    ];
+    // SAFETY: structures of the kernel's size.
+    unsafe { syscall(nr::CAPGET, args) }?;
+    Ok(sets)
+}
+
+pub(super) fn capset(sets: &CapSets) -> Result<(), Errno> {
+    let header = CAP_HEADER;
+    let args = [core::ptr::from_ref(&header).addr(), sets.as_ptr().addr()];
+    // SAFETY: structures of the kernel's size.
+    unsafe { syscall(nr::CAPSET, args) }.map(drop)
 }
 
 /// Lets a capability survive exec.

@@ -117,6 +117,10 @@ fn prepare(job: &Job) -> Result<(), (u32, Errno)> {
         }
         calls::close(job.terminal);
     }
+    if job.is(setting::SUBREAPER) {
+        // Who ends what is left if the stage is killed?
+        calls::die_with_parent(calls::SIGKILL);
+    }
     // A mask that is valid cannot be refused.
     let _ = calls::set_signal_mask(0);
     Ok(())

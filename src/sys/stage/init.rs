@@ -1,6 +1,7 @@
-//! The stage's life: the gate, then either the program in its place, or PID 1.
+//! The stage's life: the gate, then either the program in its place, or PID 1, or what stands for it.
 
 use super::calls::{self, PollFd, Waited};
+use super::children;
 use super::exec;
 use super::job::Job;
 use super::message::{
@@ -21,8 +22,8 @@ pub(super) fn run(job: &Job) -> ! {
 
 /// What is left once the process is where it belongs.
 pub(super) fn begin(job: &Job) -> ! {
-    if job.is(setting::DIE_WITH_PARENT) {
-        die_with_parent(job);
+    if job.is(setting::DIE_WITH_PARENT) && !dies_with_parent(job) {
+        calls::exit(127);
     }
     if job.is(setting::GATE) {
         tell(job, AT_GATE, 0);
@@ -33,47 +34,74 @@ pub(super) fn begin(job: &Job) -> ! {
         exec::replace(job);
         calls::exit(127)
     }
+    if job.is(setting::SUBREAPER) {
+        calls::become_subreaper();
+    }
     let Some(program) = exec::start(job) else {
         calls::exit(127)
     };
     // Out of the caller's process group: what is sent to the group reaches the program by itself, and
     // only what is sent to PID 1 is forwarded. Refused only where it leads a session already.
     let _ = calls::new_group();
-    let last = job.control.unsigned_abs();
-    calls::close_range(0, last.saturating_sub(1));
-    calls::close_range(last.saturating_add(1), u32::MAX);
+    close_others(job);
     reduce(job);
-    match calls::signalfd() {
-        Ok(signals) => {
-            tell(job, STARTED, 0);
-            Init::new(job, program, signals).serve()
-        }
-        Err(errno) => give_up(job.control, call::SIGNALFD, errno),
+    let (signals, report) = match calls::signalfd() {
+        Ok(signals) => (Some(signals), report(STARTED, 0, 0, 0)),
+        Err(errno) => (None, report(FAILED, errno, call::SIGNALFD, 0)),
+    };
+    let mut init = Init::new(job, program, signals.unwrap_or(-1));
+    // Other ids have made the kernel forget it.
+    let orphaned = job.is(setting::DIE_WITH_PARENT) && !dies_with_parent(job);
+    match (calls::send(job.control, &report), signals) {
+        (Ok(()), Some(_)) if !orphaned => init.serve(),
+        // A caller that is gone would never know of the program.
+        _ => init.end(),
     }
+}
+
+fn report(kind: u32, value: i32, call: u32, note: u32) -> Report {
+    Report {
+        kind,
+        value,
+        call,
+        note,
+    }
+}
+
+fn close_others(job: &Job) {
+    let mut kept = [job.control, job.control];
+    if job.is(setting::SUBREAPER) {
+        kept = [job.control.min(job.children), job.control.max(job.children)];
+    }
+    let mut first = 0;
+    for fd in kept.map(i32::unsigned_abs) {
+        if fd > first {
+            calls::close_range(first, fd - 1);
+        }
+        first = fd.saturating_add(1);
+    }
+    calls::close_range(first, u32::MAX);
 }
 
 /// Gives away what process 1 does not need once the program runs.
 fn reduce(job: &Job) {
-    for (_, list) in lockdown::process_1(job.lockdown) {
+    for (op, list) in lockdown::process_1(job.lockdown) {
         // SAFETY: the plan has laid it out.
         if let Err(failed) = unsafe { lockdown::apply(list, calls::any) } {
-            let call = failed.code();
-            give_up(job.control, call, failed.errno)
+            give_up(job.control, failed.code(), failed.errno, op)
         }
     }
 }
 
 /// Ends, and everything in the namespace with it.
-pub(super) fn give_up(control: i32, call: u32, errno: i32) -> ! {
-    let report = Report {
-        kind: FAILED,
-        value: errno,
-        call,
-        note: 0,
-    };
-    let _ = calls::send(control, &report);
+pub(super) fn give_up(control: i32, call: u32, errno: i32, note: u32) -> ! {
+    // Whether it arrives or not, there is nothing else to do.
+    let _ = calls::send(control, &report(FAILED, errno, call, note));
     calls::exit(127)
 }
+
+/// The last real-time signal, which nobody sends.
+const PARENT_ENDED: u32 = 64;
 
 /// Nobody looks into this process, and no signal is lost.
 fn protect(job: &Job) {
@@ -82,16 +110,20 @@ fn protect(job: &Job) {
     calls::set_name(c"ringfence-init");
     let _ = calls::set_signal_mask(u64::MAX);
     calls::set_cloexec(job.control);
+    if job.is(setting::SUBREAPER) {
+        calls::set_cloexec(job.children);
+    }
 }
 
-/// exec forgets it where it changes capabilities, and so do new ids and a clone.
-fn die_with_parent(job: &Job) {
-    const PR_SET_PDEATHSIG: usize = 1;
-    calls::prctl(PR_SET_PDEATHSIG, calls::SIGKILL as usize);
+/// exec forgets it where it changes capabilities, and so do new ids and a clone. False when the caller has
+/// ended already.
+fn dies_with_parent(job: &Job) -> bool {
+    let signal = job.settings >> setting::DEATH_SIGNAL_SHIFT;
+    // A subreaper has to end others first.
+    let ends_others = job.is(setting::SUBREAPER) && signal == calls::SIGKILL;
+    calls::die_with_parent(if ends_others { PARENT_ENDED } else { signal });
     let mut control = [PollFd::new(job.control)];
-    if calls::poll(&mut control, false) == Ok(1) && is_closed(&control) {
-        calls::exit(127);
-    }
+    calls::poll(&mut control, false) != Ok(1) || !is_closed(&control)
 }
 
 fn is_closed(control: &[PollFd]) -> bool {
@@ -102,12 +134,7 @@ fn is_closed(control: &[PollFd]) -> bool {
 
 /// A caller that is gone would never know of the program.
 fn tell(job: &Job, kind: u32, value: i32) {
-    let report = Report {
-        kind,
-        value,
-        ..Report::default()
-    };
-    if calls::send(job.control, &report).is_err() {
+    if calls::send(job.control, &report(kind, value, 0, 0)).is_err() {
         calls::exit(127);
     }
 }
@@ -122,7 +149,7 @@ fn await_release(job: &Job) {
     }
 }
 
-/// PID 1.
+/// PID 1, or the subreaper.
 struct Init<'a> {
     job: &'a Job,
     signals: i32,
@@ -192,6 +219,8 @@ impl<'a> Init<'a> {
             let (signal, code) = (word(0), word(8).cast_signed());
             if signal == calls::SIGCHLD {
                 children = true;
+            } else if signal == PARENT_ENDED && self.outlives_nobody() {
+                self.end();
             } else if code <= 0 {
                 // Sent by a process. What the kernel sends is for PID 1 alone.
                 let low = u64::from(word(48));
@@ -205,13 +234,21 @@ impl<'a> Init<'a> {
     }
 
     /// Passes a signal on. When the program has ended and the others are waited for, they all get it.
-    fn signal(&self, signal: u32, value: Option<u64>) {
+    fn signal(&mut self, signal: u32, value: Option<u64>) {
+        if signal == calls::SIGKILL {
+            // The kernel has it for PID 1 alone.
+            self.end();
+        }
         // A terminal stops the whole group.
         let to_group = self.job.is(setting::SIGNAL_GROUP)
             || (self.job.is(setting::FOREGROUND) && signal == calls::SIGCONT);
         let to = match self.program {
             Some(program) if to_group => -program,
             Some(program) => program,
+            None if self.job.is(setting::SUBREAPER) => {
+                children::signal(self.job.children, signal);
+                return;
+            }
             None => -1,
         };
         // Whoever it is for may have ended.
@@ -221,25 +258,53 @@ impl<'a> Init<'a> {
         };
     }
 
+    /// The signal of [`PARENT_ENDED`] is what it says.
+    fn outlives_nobody(&self) -> bool {
+        self.job.is(setting::SUBREAPER) && self.job.is(setting::DIE_WITH_PARENT)
+    }
+
     /// Reaps everything that has ended.
     fn reap(&mut self) {
-        let mut usage = MaybeUninit::<Usage>::zeroed();
-        // SAFETY: zeroes are integers.
-        let usage = unsafe { usage.assume_init_mut() };
         loop {
-            match calls::wait(None, calls::WEXITED, usage) {
-                Ok(Some(waited)) if Some(waited.pid) == self.program => {
-                    self.program = None;
-                    self.ended(waited, usage);
+            match self.reap_one(calls::WNOHANG) {
+                Ok(true) if self.program.is_none() && !self.job.is(setting::WAIT_FOR_ALL) => {
+                    self.end();
                 }
-                Ok(Some(_)) => {}
-                Ok(None) => break,
+                Ok(true) => {}
+                Ok(false) => break,
                 // No children are left.
                 Err(_) if self.program.is_none() => calls::exit(self.status),
                 Err(_) => break,
             }
         }
         self.mirror();
+    }
+
+    /// Whether there was one.
+    fn reap_one(&mut self, how: usize) -> Result<bool, calls::Errno> {
+        let mut usage = MaybeUninit::<Usage>::zeroed();
+        // SAFETY: zeroes are integers.
+        let usage = unsafe { usage.assume_init_mut() };
+        let waited = calls::wait(None, calls::WEXITED | how, usage)?;
+        if let Some(waited) = waited
+            && Some(waited.pid) == self.program
+        {
+            self.program = None;
+            self.ended(waited, usage);
+        }
+        Ok(waited.is_some())
+    }
+
+    /// Ends everything. In a pid namespace the kernel does that, before anybody sees this end.
+    fn end(&mut self) -> ! {
+        if self.job.is(setting::SUBREAPER) {
+            // Each that ends leaves its children here, which are found in the next round. One that may not
+            // be killed is left to the next reaper.
+            while children::signal(self.job.children, calls::SIGKILL) && self.reap_one(0).is_ok() {
+                while self.reap_one(calls::WNOHANG) == Ok(true) {}
+            }
+        }
+        calls::exit(self.status)
     }
 
     fn ended(&mut self, waited: Waited, usage: &Usage) {
@@ -261,10 +326,6 @@ impl<'a> Init<'a> {
             calls::CLD_EXITED => waited.value & 0xff,
             _ => 128 + waited.value,
         };
-        if !self.job.is(setting::WAIT_FOR_ALL) {
-            // The kernel ends all others before anybody sees this end.
-            calls::exit(self.status);
-        }
     }
 
     /// Reports a stop of the program, one at a time, so that the socket cannot fill up.
@@ -275,7 +336,7 @@ impl<'a> Init<'a> {
         }
         let what = calls::WSTOPPED | calls::WCONTINUED;
         let mut usage: Usage = [0; 18];
-        let Ok(Some(waited)) = calls::wait(Some(program), what, &mut usage) else {
+        let Ok(Some(waited)) = calls::wait(Some(program), what | calls::WNOHANG, &mut usage) else {
             return;
         };
         let kind = match waited.code {

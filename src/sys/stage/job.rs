@@ -9,6 +9,8 @@ pub(super) struct Job {
     pub(super) control: i32,
     /// The program's terminal. Without the caller's, something else is there.
     pub(super) terminal: i32,
+    /// As a subreaper: the list of the stage's own children, in `/proc`.
+    pub(super) children: i32,
     /// Bits of [`setting`](super::message::setting).
     pub(super) settings: u32,
     /// The paths to try to execute, and their number.

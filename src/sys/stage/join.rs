@@ -7,7 +7,7 @@ use super::calls::{self, Errno, LargeStack, Text};
 use super::enter;
 use super::init;
 use super::job::Job;
-use super::message::{FAILED, Instruction, Report, WORK_HEADER, WORK_SIZE, call, low, what};
+use super::message::{Instruction, WORK_HEADER, WORK_SIZE, call, low, what};
 use core::mem::MaybeUninit;
 
 const EINVAL: Errno = 22;
@@ -20,6 +20,10 @@ pub(super) fn run(job: &Job) -> ! {
         Err(errno) => fail(job, call::MMAP, errno, 0),
     };
     calls::close(job.work);
+    // Done before, but here everything rests on it.
+    if let Err(errno) = enter::hide() {
+        fail(job, call::PRCTL, errno, work.operation(0))
+    }
     for index in 0..work.count() {
         let fd = work.instruction(index).fd;
         if fd >= 0 {
@@ -87,15 +91,7 @@ fn go_on(job: &Job, work: Work, first: usize) -> ! {
 }
 
 fn fail(job: &Job, call: u32, errno: Errno, note: u32) -> ! {
-    let report = Report {
-        kind: FAILED,
-        value: errno,
-        call,
-        note,
-    };
-    // Whether it arrives or not, there is nothing else to do.
-    let _ = calls::send(job.control, &report);
-    calls::exit(127)
+    init::give_up(job.control, call, errno, note)
 }
 
 /// What a sibling needs to go on.
@@ -213,7 +209,10 @@ fn take_on(
 }
 
 fn let_keep_caps() -> Result<(), (u32, Errno)> {
-    let mut left = enter::spread_caps().map_err(|errno| (call::CAPSET, errno))?;
+    let [_, low, _, _, high, _] = enter::capget().map_err(|errno| (call::CAPGET, errno))?;
+    // The permitted are effective and inheritable.
+    enter::capset(&[low, low, low, high, high, high]).map_err(|errno| (call::CAPSET, errno))?;
+    let mut left = u64::from(low) | u64::from(high) << 32;
     while left != 0 {
         enter::raise_ambient(left.trailing_zeros()).map_err(|errno| (call::PRCTL, errno))?;
         left &= left - 1;

@@ -1,5 +1,5 @@
 //! The second stage as a program:
-//! `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL,WORK,LOCKDOWN,WORDS CANDIDATE... ARGUMENT...`,
+//! `ringfence-init CONTROL,SETTINGS,COUNT,TERMINAL,CHILDREN,WORK,LOCKDOWN,WORDS CANDIDATE... ARGUMENT...`,
 //! with the environment of the program that it starts.
 //!
 //! It is built by the build script, without libc and std; it has no data that is written to.
@@ -7,6 +7,7 @@
 #![no_main]
 
 mod calls;
+mod children;
 mod enter;
 mod exec;
 mod init;
@@ -57,7 +58,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     let settings = unsafe { core::slice::from_raw_parts(arguments, argc) }.get(1);
     // SAFETY: an argument is null-terminated.
     let numbers = settings.and_then(|text| unsafe { numbers(*text) });
-    let Some([control, settings, count, terminal, work, lockdown, words]) = numbers
+    let Some([control, settings, count, terminal, children, work, lockdown, words]) = numbers
     else {
         calls::exit(127)
     };
@@ -69,6 +70,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     init::run(&Job {
         control,
         terminal: terminal.cast_signed(),
+        children: children.cast_signed(),
         settings,
         // SAFETY: these are `argc` pointers and a null pointer.
         first: unsafe { arguments.add(BEFORE) },
@@ -88,7 +90,7 @@ fn lists(control: i32, fd: i32, words: usize) -> &'static [u64] {
     }
     let mapped = map(fd, words);
     calls::close(fd);
-    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno))
+    mapped.unwrap_or_else(|errno| init::give_up(control, message::call::MMAP, errno, 0))
 }
 
 /// The words of a file that nobody changes any more.
@@ -111,8 +113,8 @@ fn map(fd: i32, words: usize) -> Result<&'static [u64], calls::Errno> {
 ///
 /// # Safety
 /// The text is null-terminated.
-unsafe fn numbers(mut text: Text) -> Option<[u32; 7]> {
-    let mut numbers = [0_u32; 7];
+unsafe fn numbers(mut text: Text) -> Option<[u32; 8]> {
+    let mut numbers = [0_u32; 8];
     let mut rest = numbers.iter_mut();
     let mut number = rest.next()?;
     loop {

@@ -60,6 +60,7 @@ pub(crate) mod call {
     pub(crate) const PRCTL: u32 = 29;
     pub(crate) const CAPSET: u32 = 30;
     pub(crate) const FORK: u32 = 31;
+    pub(crate) const CAPGET: u32 = 32;
     /// And the number of the system call: one of the lock-down. The note is the number of the
     /// operation of the plan.
     pub(crate) const LOCKDOWN: u32 = 0x1_0000;
@@ -204,7 +205,7 @@ unsafe impl Plain for Failed {}
 
 /// What the stage is to do: bits of the settings.
 pub(crate) mod setting {
-    /// Be PID 1: clone the program, reap, forward signals. Without it, exec in place.
+    /// Clone the program, reap, forward signals, as PID 1. Without it, exec in place.
     pub(crate) const REAPER: u32 = 1;
     /// Wait for [`RELEASE`](super::RELEASE) before the program is executed.
     pub(crate) const GATE: u32 = 2;
@@ -214,8 +215,11 @@ pub(crate) mod setting {
     pub(crate) const SIGNAL_GROUP: u32 = 8;
     /// A session for the program.
     pub(crate) const NEW_SESSION: u32 = 16;
-    /// Die with the caller.
+    /// Without a pid namespace: reap what descends from the program, and end it in the kernel's stead.
+    pub(crate) const SUBREAPER: u32 = 32;
+    /// Die with the caller, by the signal whose number begins at bit [`DEATH_SIGNAL_SHIFT`].
     pub(crate) const DIE_WITH_PARENT: u32 = 64;
+    pub(crate) const DEATH_SIGNAL_SHIFT: u32 = 24;
     /// The terminal becomes the controlling one of the program's session.
     pub(crate) const CONTROLLING_TERMINAL: u32 = 256;
     /// The program leads a process group, in the foreground of the terminal if that is one.

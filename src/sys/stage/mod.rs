@@ -7,6 +7,8 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod calls;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod children;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod enter;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod exec;
@@ -46,7 +48,7 @@ const BEFORE: usize = 2;
 /// `arguments` are those of the program, with `count` candidates among them.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) fn run(
-    (control, terminal): (RawFd, RawFd),
+    [control, terminal, children]: [RawFd; 3],
     settings: u32,
     count: usize,
     arguments: &StringArray,
@@ -61,6 +63,7 @@ pub(crate) fn run(
     init::run(&job::Job {
         control,
         terminal,
+        children,
         settings,
         first: first.cast(),
         count,
@@ -76,7 +79,7 @@ pub(crate) fn run(
 /// Never called: [`SUPPORTED`] is false here.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn run(
-    _: (RawFd, RawFd),
+    _: [RawFd; 3],
     _: u32,
     _: usize,
     _: &StringArray,

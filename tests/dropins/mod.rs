@@ -1,0 +1,4 @@
+mod probe;
+mod row;
+mod tools;
+mod unshare;

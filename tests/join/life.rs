@@ -1,0 +1,158 @@
+//! The program as a child: its number at each level, its status, and what can happen to it on the way.
+
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use ringfence::ns::{Namespace, Pid};
+use ringfence::{ErrorKind, IdMap, Sandbox, Step};
+use rustix::process::{Pid as RawPid, Signal, kill_process};
+
+use super::{link, stage, target};
+use crate::common::leaks::{Census, assert_same};
+use crate::common::{isolated_as_both, probe, require};
+use crate::seen::hold::held_at;
+use crate::support::Waiting;
+use ringfence::Kind;
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(RawPid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn a_direct_child_with_a_number_at_each_level() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let outer = Waiting::start(&Sandbox::new().user().pid().user_map(IdMap::root()));
+        let nested = Sandbox::new().join_all(outer.id()).pid();
+        // Refused: there is one namespace of a kind to be in.
+        assert!(nested.command("true").compile().is_err());
+        let joined = Waiting::start(&Sandbox::new().join_all(outer.id()));
+        let process = probe::Process::read(joined.id()).unwrap();
+        assert_eq!(process.parent.cast_unsigned(), std::process::id());
+        let numbers = probe::status(joined.id(), "NSpid").unwrap();
+        let numbers: Vec<u32> = numbers
+            .split_whitespace()
+            .map(|number| number.parse().unwrap())
+            .collect();
+        assert_eq!(numbers, [joined.id(), *numbers.last().unwrap()]);
+        let pid: Namespace<Pid> = Namespace::of_pid(outer.id()).unwrap();
+        assert_eq!(pid.pid_inside(joined.id()).unwrap(), Some(numbers[1]));
+        assert!(numbers[1] > 1);
+        assert_eq!(link(joined.id(), Kind::Pid), pid.to_string());
+    });
+}
+
+#[test]
+fn the_status_is_exact() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        let shell = |script| {
+            let command = Sandbox::new().join_all(target.id()).command("/bin/sh");
+            command.args(["-c", script]).status().unwrap()
+        };
+        assert_eq!(shell("exit 0").code(), Some(0));
+        assert_eq!(shell("exit 255").code(), Some(255));
+        assert_eq!(shell("kill -9 $$").signal(), Some(libc::SIGKILL));
+        assert_eq!(shell("kill -TERM $$").signal(), Some(libc::SIGTERM));
+        let mut child = Sandbox::new()
+            .join_all(target.id())
+            .command("/bin/sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        child.signal(libc::SIGUSR1).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGUSR1));
+        let dies = Sandbox::new().join_all(target.id()).command("/bin/true");
+        assert!(dies.die_with_parent().status().unwrap().success());
+    });
+}
+
+/// Its end ends what joins: also a program that does not expect it.
+#[test]
+fn the_end_of_the_namespace_ends_the_program() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let mut target = target();
+        let sandbox = Sandbox::new().join_all(target.id());
+        let mut child = sandbox.command("/bin/sleep").arg("60").spawn().unwrap();
+        // Process 1 is not gone before the caller has reaped what else was there.
+        target.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    });
+}
+
+/// What happens to the stage, or to the process that it makes, while it is at a system call.
+fn given_up(call: libc::c_long, act: fn(i32), kind: ErrorKind) {
+    let target = target();
+    let command = Sandbox::new()
+        .join_all(target.id())
+        .command("/bin/true")
+        .setup_timeout(TIMEOUT);
+    let plan = command.compile().unwrap();
+    assert!(plan.spawn().unwrap().wait().unwrap().success());
+    let before = Census::take().without(&["maps", "status"]);
+    let begun = Instant::now();
+    let error = held_at(call, || plan.spawn(), act).unwrap_err();
+    let took = begun.elapsed();
+    assert_eq!(error.kind(), kind, "{error:?}");
+    assert_eq!(error.step(), Some(Step::Exec), "{error:?}");
+    assert!(took < TIMEOUT + Duration::from_secs(2), "took {took:?}");
+    super::await_single_thread();
+    assert_same(&before, &Census::take());
+}
+
+macro_rules! at_each_call {
+    ($($name:ident: $call:ident;)*) => {
+        $(mod $name {
+            use super::*;
+
+            #[test]
+            fn stopped() {
+                isolated_as_both(|| {
+                    require!(seccomp_notify, userns);
+                    stage!();
+                    let stop = |pid| signal(pid, Signal::STOP);
+                    given_up(libc::$call, stop, ErrorKind::TimedOut);
+                });
+            }
+
+            #[test]
+            fn killed() {
+                isolated_as_both(|| {
+                    require!(seccomp_notify, userns);
+                    stage!();
+                    let kill = |pid| signal(pid, Signal::KILL);
+                    given_up(libc::$call, kill, ErrorKind::DiedBeforeExec);
+                });
+            }
+        })*
+    };
+}
+
+// The first join, the clone of the program's process by the stage, and its first call there.
+at_each_call! {
+    entering: SYS_setns;
+    cloning: SYS_clone;
+    cloned: SYS_setgroups;
+    becoming_root: SYS_setresuid;
+}
+
+/// Where children are reaped by the kernel, as by SIGCHLD ignored.
+#[test]
+fn a_caller_that_ignores_sigchld() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        crate::support::signal::ignore(libc::SIGCHLD);
+        let sandbox = Sandbox::new().join_all(target.id());
+        let joined = Waiting::start(&sandbox);
+        assert_eq!(link(joined.id(), Kind::Pid), link(target.id(), Kind::Pid));
+    });
+}
