@@ -205,6 +205,20 @@ impl Child {
         self.pid
     }
 
+    /// The process ids that the child has: in the pid namespace that `/proc` shows, and then in each below it
+    /// down to its own. With [`Sandbox::pid`](crate::Sandbox::pid) the last one is 1.
+    ///
+    /// # Errors
+    /// When `/proc` is not there or shows a pid namespace that the child is not in, or the child has been
+    /// waited for.
+    ///
+    /// # Kernel
+    /// `NSpid` in `/proc/PID/fdinfo/N` of the pidfd, proc(5).
+    #[doc(alias = "NSpid")]
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        crate::ns::pids_of(self.pidfd.as_fd())
+    }
+
     /// The identities of the namespaces that the program is in.
     ///
     /// # Errors

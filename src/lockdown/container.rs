@@ -61,7 +61,11 @@ const DENIED: &[i64] = &[
     libc::SYS_unshare,
     libc::SYS_userfaultfd,
     libc::SYS_vhangup,
+    OPEN_TREE_ATTR,
 ];
+
+/// One number on all architectures, newer than the constants of libc.
+const OPEN_TREE_ATTR: i64 = 467;
 
 /// What only this architecture has.
 #[cfg(target_arch = "x86_64")]

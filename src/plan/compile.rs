@@ -146,9 +146,8 @@ impl Compiler<'_> {
             true => Namespaces::empty(),
             false => self.sandbox.namespaces,
         };
-        if joins && self.is_subreaped() {
-            let what =
-                "needs a new pid namespace, asked for by pid(), where such namespaces are joined";
+        if self.is_subreaped() && (joins || self.sandbox.pid_for_children) {
+            let what = "needs a new pid namespace, asked for by pid(), where such namespaces are joined or one is made for children";
             return Err(Error::invalid("init", what));
         }
         let method = self.method()?;

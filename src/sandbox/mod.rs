@@ -363,7 +363,8 @@ impl Sandbox {
         self
     }
 
-    /// Starts the program in the cgroup (v2) whose directory this is. With [`cgroup`](Self::cgroup)
+    /// Starts the program in the cgroup (v2) whose directory this is, or in a
+    /// [`Cgroup`](crate::cgroup::Cgroup). With [`cgroup`](Self::cgroup)
     /// it is the root of what the program sees.
     ///
     /// A frozen cgroup is refused, since the program could not be started in it. On Linux 5.7 and
