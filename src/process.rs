@@ -68,6 +68,9 @@ pub struct Child {
     pub(crate) controlling: Option<Controlling>,
     listener: Option<OwnedFd>,
     at_gate: bool,
+    /// What ends with this: its places in networks.
+    #[cfg(feature = "net")]
+    attached: Vec<crate::sandbox::attach::Attached>,
 }
 
 /// What a program and its descendants that it has waited for have used, as
@@ -127,6 +130,8 @@ impl Child {
             pidfd,
             status: None,
             usage: None,
+            #[cfg(feature = "net")]
+            attached: Vec::new(),
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
@@ -160,6 +165,11 @@ impl Child {
         if let Some(controlling) = &mut self.controlling {
             controlling.started(leader.and_then(Pid::from_raw));
         }
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn keep(&mut self, attached: crate::sandbox::attach::Attached) {
+        self.attached.push(attached);
     }
 
     /// The descriptor by which the system calls are heard of and answered that a
