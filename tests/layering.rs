@@ -67,6 +67,10 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        module: "spawn::join",
+        may_name: &["error", "ns", "plan", "process", "spawn::parent", "sys"],
+    },
+    Rule {
         module: "spawn::root",
         may_name: &["plan", "spawn::child", "spawn::record", "sys"],
     },

@@ -227,7 +227,7 @@ impl Compiler<'_> {
         flags |= u64::from(by_clone.bits());
 
         self.limit_userns();
-        if self.sandbox.pid_for_children {
+        if self.sandbox.pid_for_children && !self.join.kinds.contains(Namespaces::PID) {
             self.push(
                 Step::Clone,
                 "new namespaces: pid, for children",
@@ -252,7 +252,9 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         } else {
-            self.ops.extend(root::change_root(self.sandbox)?);
+            let root = root::change_root(self.sandbox)?;
+            self.ops
+                .extend(root.into_iter().flat_map(|root| [root.open, root.enter]));
         }
         self.disable_userns(maps.as_ref());
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));

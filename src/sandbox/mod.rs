@@ -142,6 +142,8 @@ impl Sandbox {
     /// child is process 1 of the new one, with whose end no more can be started. For a program
     /// that is an init itself, or makes one.
     ///
+    /// Where a pid namespace is [joined](Self::join), it is that which the program's children are in.
+    ///
     /// # Errors
     /// [`compile`](Command::compile) refuses it together with [`pid`](Self::pid).
     ///

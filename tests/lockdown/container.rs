@@ -118,7 +118,6 @@ fn user_namespaces_can_be_switched_off() {
     });
 }
 
-#[cfg(feature = "seccomp")]
 mod preset {
     use super::*;
     use crate::common::isolated;

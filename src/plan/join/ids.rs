@@ -92,7 +92,7 @@ impl Work {
     fn groups(&mut self, command: &Command, drop: bool) -> Result<()> {
         let (groups, may_fail) = match &command.groups {
             Some(groups) => (groups.as_slice(), false),
-            None if drop => (&[][..], true),
+            None if drop && !command.keep_groups => (&[][..], true),
             None => return Ok(()),
         };
         if groups.len() > NGROUPS_MAX {
