@@ -5,6 +5,7 @@ mod filters;
 mod joined;
 #[cfg(feature = "landlock")]
 mod landlock;
+mod orphans;
 mod resources;
 
 use crate::common::seccomp;
