@@ -141,8 +141,6 @@ pub(crate) enum Action {
     SetUmask {
         mask: Option<u32>,
     },
-    /// What is permitted becomes ambient.
-    KeepCapabilities,
     NewSession,
     CurrentDir {
         path: CString,
@@ -339,7 +337,6 @@ impl Action {
             Self::RootReadOnly => "mount_setattr",
             Self::ChangeRoot { .. } => "chroot, chdir",
             Self::Chroot => "fchdir, mount, chroot, chdir",
-            Self::KeepCapabilities => "capget, capset, prctl",
             Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",

@@ -59,7 +59,7 @@ fn own_ids_where_there_is_no_root() {
         // As user 7 it has lost what joining gave, unless it is to keep that.
         let plain = Waiting::start(&Sandbox::new().join(&user));
         assert_eq!(caps(plain.id())[0], "0000000000000000");
-        let keeps = Waiting::start(&Sandbox::new().join(&user).join_keep_caps());
+        let keeps = Waiting::of(Sandbox::new().join(&user).command("/bin/cat").keep_capabilities());
         assert_eq!(caps(keeps.id()), ["000001ffffffffff"; 4]);
     });
 }
@@ -99,7 +99,7 @@ fn ids_that_do_not_exist() {
                 "100003 100004"
             ]
         );
-        let keeps = sandbox.clone().join_keep_caps().command("/bin/cat");
+        let keeps = sandbox.clone().command("/bin/cat").keep_capabilities();
         let joined = Waiting::of(keeps.uid(1001).gid(1002));
         assert_eq!(caps(joined.id()), ["000001ffffffffff"; 4]);
         // Asked for, it is the caller's.
