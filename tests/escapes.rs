@@ -8,16 +8,16 @@ mod inside;
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use common::user::UID;
-use common::{in_forked_child, isolated, isolated_as_both, probe, require, seccomp};
+use common::{in_forked_child, isolated, isolated_as_both, require, seccomp};
 use inside::{namespaces, programs, sh, texts, try_sh};
 use ringfence::lockdown::Capabilities;
-use ringfence::{ErrorKind, IdMap, Rootfs, Sandbox, Stdio};
+use ringfence::{ErrorKind, IdMap, Rootfs, Sandbox};
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
@@ -63,32 +63,6 @@ fn process_1_cannot_be_looked_into() {
             let output = try_sh(&powerless, &format!("set +e; {script}")).unwrap();
             let (said, _) = texts(&output);
             assert_eq!(said, "ringfence-init\n");
-        });
-    });
-}
-
-/// And to be traced it would have to be dumpable, or the tracer have the capability for it.
-#[test]
-fn process_1_is_not_dumpable() {
-    isolated(|| {
-        require!(userns, new_proc);
-        on_each(Rootfs::tmpfs, |sandbox| {
-            let mut child = sandbox
-                .init()
-                .command("/bin/cat")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            // The files of a process that is not dumpable belong to root of the first user namespace.
-            let owner = fs::metadata(format!("/proc/{}/fd", child.id())).unwrap();
-            let user = fs::metadata("/proc/self").unwrap();
-            let ours = (user.uid(), user.gid());
-            assert!(ours == (0, 0) || (owner.uid(), owner.gid()) != ours);
-            let flags = probe::status(child.id(), "CoreDumping");
-            assert_eq!(flags.as_deref(), Some("0"));
-            drop(child.stdin.take());
-            assert!(child.wait().unwrap().success());
         });
     });
 }

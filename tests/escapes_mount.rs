@@ -298,6 +298,9 @@ fn a_device_that_is_something_else_is_refused() {
 fn terminals_are_the_sandboxs_own() {
     isolated_as_both(|| {
         require!(userns, new_proc);
+        // One of the host's that would be seen.
+        let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+        let _held = rustix::pty::openpt(flags).unwrap();
         on_each(|scene| {
             fs::create_dir(scene.path("root/dev")).unwrap();
             scene.link("victim", "root/dev/pts");

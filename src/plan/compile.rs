@@ -15,6 +15,8 @@ use super::{Compiled, Given, Method, Template, lockdown, root};
 use crate::cgroup::Directory;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Kind, Namespaces};
+#[cfg(feature = "net")]
+use crate::sandbox::attach::Attachments;
 use crate::sandbox::command::SETUP_TIMEOUT;
 use crate::sandbox::rootfs::What;
 use crate::sandbox::stdio::{Stdio, Stream};
@@ -82,6 +84,7 @@ fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("monotonic_offset", sandbox.monotonic.is_some(), Kind::Time),
         ("boottime_offset", sandbox.boottime.is_some(), Kind::Time),
         ("loopback_down", sandbox.loopback_down, Kind::Net),
+        ("network", sandbox.is_attached(), Kind::Net),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
         (
@@ -143,9 +146,8 @@ impl Compiler<'_> {
             true => Namespaces::empty(),
             false => self.sandbox.namespaces,
         };
-        if joins && self.is_subreaped() {
-            let what =
-                "needs a new pid namespace, asked for by pid(), where such namespaces are joined";
+        if self.is_subreaped() && (joins || self.sandbox.pid_for_children) {
+            let what = "needs a new pid namespace, asked for by pid(), where such namespaces are joined or one is made for children";
             return Err(Error::invalid("init", what));
         }
         let method = self.method()?;
@@ -250,7 +252,9 @@ impl Compiler<'_> {
             mounts = root::compile(self.sandbox, &self.features, ids)?;
             self.ops.append(&mut mounts.ops);
         } else {
-            self.ops.extend(root::change_root(self.sandbox)?);
+            let root = root::change_root(self.sandbox)?;
+            self.ops
+                .extend(root.into_iter().flat_map(|root| [root.open, root.enter]));
         }
         self.disable_userns(maps.as_ref());
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
@@ -294,6 +298,16 @@ impl Compiler<'_> {
             reserve,
             stage,
             join: self.join,
+            #[cfg(feature = "net")]
+            attachments: Attachments {
+                all: self.sandbox.attach.clone(),
+                name: self
+                    .sandbox
+                    .hostname
+                    .as_ref()
+                    .and_then(|name| name.clone().into_string().ok()),
+                hold: self.command.gate,
+            },
             bound: bound.needs,
             window_size: self.command.window_size,
             foreground,
@@ -313,7 +327,8 @@ impl Compiler<'_> {
         controlling: Option<RawFd>,
         foreground: bool,
     ) -> Result<Option<Stage>> {
-        let (init, gate) = (self.sandbox.init, self.command.gate);
+        let init = self.sandbox.init;
+        let gate = self.command.gate || self.sandbox.is_attached();
         let work = self.join.by_stage.as_ref();
         if init.is_none() && !gate && work.is_none() {
             return Ok(None);

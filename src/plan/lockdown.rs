@@ -4,7 +4,7 @@ use super::Bound;
 use super::maps::Caller;
 use super::op::{Action, Op};
 use crate::error::{Error, Result, Step};
-use crate::lockdown::{Capabilities, CapabilitySets, Instruction, Rlimit};
+use crate::lockdown::{Capabilities, CapabilitySets, Instruction, Rlimit, Securebits};
 use crate::ns::Namespaces;
 use crate::sandbox::lockdown::Lockdown;
 use crate::sandbox::{Command, Sandbox};
@@ -251,6 +251,13 @@ fn capabilities(
     let kernel = Capabilities::of_kernel();
     if let Some(what) = sets.contradiction(kernel) {
         return Err(Error::invalid("capabilities", what));
+    }
+    let forbids = lockdown.securebits.unwrap_or_default();
+    if forbids.contains(Securebits::NO_CAP_AMBIENT_RAISE)
+        && !sets.ambient.unwrap_or_default().is_empty()
+    {
+        let what = "NO_CAP_AMBIENT_RAISE, and ambient capabilities are asked for";
+        return Err(Error::invalid("securebits", what));
     }
     let mut list = List::default();
     if let Some(bounding) = sets.bounding {

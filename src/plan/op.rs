@@ -74,7 +74,9 @@ pub(crate) enum Action {
         index: usize,
     },
     /// Entries go into the inherited root.
-    RootInherited,
+    RootInherited {
+        path: CString,
+    },
     Bind(Bind),
     Mount {
         file_system: FileSystem,
@@ -130,10 +132,6 @@ pub(crate) enum Action {
     RootReadOnly,
     PivotRoot,
     Chroot,
-    /// Another directory of the caller's becomes the root directory.
-    ChangeRoot {
-        path: CString,
-    },
     /// Hold on to `/proc/self` of the caller, which the new root may not show.
     KeepProc,
     /// No process inside gets CAP_SYS_ADMIN again.
@@ -317,7 +315,7 @@ impl Action {
             Self::RootDir { .. } => "open_tree, fstat, move_mount",
             Self::RootOverlay(_) => "openat, mount, move_mount",
             Self::RootTree { .. } => "move_mount",
-            Self::RootInherited | Self::KeepProc => "openat",
+            Self::RootInherited { .. } | Self::KeepProc => "openat",
             Self::Bind(_) => {
                 "open_tree, mount_setattr, fstat, openat2, mkdirat, openat, move_mount"
             }
@@ -335,8 +333,7 @@ impl Action {
             Self::Write { .. } => "openat2, write",
             Self::CutOff { .. } => "openat2, mount_setattr",
             Self::RootReadOnly => "mount_setattr",
-            Self::ChangeRoot { .. } => "chroot, chdir",
-            Self::Chroot => "fchdir, mount, chroot, chdir",
+            Self::Chroot => "fchdir, chroot, chdir",
             Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",

@@ -55,7 +55,8 @@ impl Command {
 
 impl Sandbox {
     /// Makes a directory the root directory of the program, by chroot(2) alone, in whatever mount namespace the
-    /// program is; the working directory is its top then. Entries are put into it.
+    /// program is; the working directory is its top then. Entries are put into it first; what they bind is found by
+    /// paths of the caller's, as everywhere.
     ///
     /// This **confines nothing**: a program with `CAP_SYS_CHROOT`, and any that gets a descriptor of a directory outside,
     /// leaves it. [`rootfs`](Self::rootfs) does confine. In a changed root no user namespaces can be made.

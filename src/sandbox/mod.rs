@@ -1,5 +1,7 @@
 //! What the caller wants: the description of a sandbox and of the program in it.
 
+#[cfg(feature = "net")]
+pub(crate) mod attach;
 pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
@@ -91,6 +93,8 @@ pub struct Sandbox {
     pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
+    #[cfg(feature = "net")]
+    pub(crate) attach: Vec<std::sync::Arc<dyn attach::Attach>>,
     pub(crate) init: Option<Init>,
     pub(crate) join: join::Join,
     pub(crate) lockdown: lockdown::Lockdown,
@@ -361,7 +365,8 @@ impl Sandbox {
         self
     }
 
-    /// Starts the program in the cgroup (v2) whose directory this is. With [`cgroup`](Self::cgroup)
+    /// Starts the program in the cgroup (v2) whose directory this is, or in a
+    /// [`Cgroup`](crate::cgroup::Cgroup). With [`cgroup`](Self::cgroup)
     /// it is the root of what the program sees.
     ///
     /// A frozen cgroup is refused, since the program could not be started in it. On Linux 5.7 and
@@ -410,6 +415,14 @@ impl Sandbox {
     pub fn init_with(mut self, init: Init) -> Self {
         self.init = Some(init);
         self
+    }
+
+    /// Whether something is done from outside before the program starts.
+    pub(crate) fn is_attached(&self) -> bool {
+        #[cfg(feature = "net")]
+        return !self.attach.is_empty();
+        #[cfg(not(feature = "net"))]
+        false
     }
 
     /// Chooses how the child is made.

@@ -143,7 +143,7 @@ fn perform(
         | Action::RootDir { .. }
         | Action::RootOverlay(_)
         | Action::RootTree { .. }
-        | Action::RootInherited
+        | Action::RootInherited { .. }
         | Action::Bind(_)
         | Action::Mount { .. }
         | Action::Overlay { .. }
@@ -160,10 +160,6 @@ fn perform(
         | Action::PivotRoot
         | Action::Chroot
         | Action::KeepProc => root::perform(context.into(), state, action),
-        Action::ChangeRoot { path } => {
-            rustix::process::chroot(path).named(Call::Chroot)?;
-            rustix::process::chdir(c"/").named(Call::Chdir)
-        }
         Action::DropSysAdmin => drop_sys_admin(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),

@@ -119,6 +119,17 @@ pub(crate) fn seccomp_set_filter(
     }
 }
 
+/// The error of a system call that is expected to be refused, with arguments that would do no harm; 0 if it
+/// is not.
+pub(crate) fn refused(number: libc::c_long, args: [libc::c_ulong; 3]) -> i32 {
+    let [a, b, c] = args;
+    // SAFETY: the callers pass null, or numbers that the system call does not take for addresses.
+    match unsafe { libc::syscall(number, a, b, c, 0_u64, 0_u64, 0_u64) } {
+        -1 => io::Error::last_os_error().raw_os_error().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Takes a descriptor number that a system call has just returned.
 pub(crate) fn own(fd: c_int) -> OwnedFd {
     // SAFETY: the caller got the number from the kernel, and nobody else has it.

@@ -150,6 +150,10 @@ fn contradictions_are_refused() {
     let ambient = CapabilitySets::keep(Capabilities::empty()).ambient(Capabilities::KILL);
     let error = compile(Sandbox::new().user().capabilities(ambient));
     assert_eq!(error.setter(), Some("capabilities"));
+    let ambient = CapabilitySets::keep(Capabilities::KILL).ambient(Capabilities::KILL);
+    let bits = Securebits::NO_CAP_AMBIENT_RAISE;
+    let error = compile(Sandbox::new().user().capabilities(ambient).securebits(bits));
+    assert_eq!(error.setter(), Some("securebits"));
     let unknown = Capabilities::from_bits_retain(1 << 63);
     let error = compile(Sandbox::new().user().capabilities(unknown));
     assert!(error.to_string().contains("does not know 63"), "{error}");

@@ -118,9 +118,9 @@ fn user_namespaces_can_be_switched_off() {
     });
 }
 
-#[cfg(feature = "seccomp")]
 mod preset {
     use super::*;
+    use crate::common::isolated;
     use crate::lockdown::fields;
     use ringfence::lockdown::Capabilities;
 
@@ -190,6 +190,85 @@ mod preset {
                 open.contains("mounted") && open.contains("made -m"),
                 "{open}"
             );
+        });
+    }
+
+    /// Runs in the program, where the filter is in force.
+    #[test]
+    fn probe_of_the_filter() {
+        use crate::common::sys::refused;
+        if std::env::var_os("RINGFENCE_FILTER_PROBE").is_none() {
+            return;
+        }
+        let none = [0; 3];
+        let bad = [libc::c_ulong::MAX; 3];
+        for (name, number) in [
+            ("add_key", libc::SYS_add_key),
+            ("bpf", libc::SYS_bpf),
+            ("fsopen", libc::SYS_fsopen),
+            ("init_module", libc::SYS_init_module),
+            ("io_uring_setup", libc::SYS_io_uring_setup),
+            ("keyctl", libc::SYS_keyctl),
+            ("mount", libc::SYS_mount),
+            ("move_mount", libc::SYS_move_mount),
+            ("open_by_handle_at", libc::SYS_open_by_handle_at),
+            ("open_tree", libc::SYS_open_tree),
+            ("open_tree_attr", 467),
+            ("perf_event_open", libc::SYS_perf_event_open),
+            ("pivot_root", libc::SYS_pivot_root),
+            ("process_vm_readv", libc::SYS_process_vm_readv),
+            ("ptrace", libc::SYS_ptrace),
+            ("setns", libc::SYS_setns),
+            ("unshare", libc::SYS_unshare),
+            ("userfaultfd", libc::SYS_userfaultfd),
+        ] {
+            println!("{name} {}", refused(number, bad));
+        }
+        println!("clone3 {}", refused(libc::SYS_clone3, none));
+        let newuser = libc::CLONE_NEWUSER as libc::c_ulong;
+        println!("clone {}", refused(libc::SYS_clone, [newuser, 0, 0]));
+        // The kernel looks at the lower half of the request only.
+        for request in [libc::TIOCSTI as libc::c_ulong, 1 << 32 | 0x5412, 0x541c] {
+            println!("ioctl {}", refused(libc::SYS_ioctl, [9999, request, 0]));
+        }
+        println!("other {}", refused(libc::SYS_ioctl, [9999, 0x5401, 0]));
+        #[cfg(target_arch = "x86_64")]
+        println!("x32 {}", refused(0x4000_0000 | libc::SYS_getppid, none));
+    }
+
+    #[test]
+    fn every_call_that_the_filter_names_is_refused() {
+        isolated(|| {
+            let filter = ringfence::lockdown::SeccompFilter::container().unwrap();
+            let program = std::fs::read_link("/proc/self/exe").unwrap();
+            // Without a new root, which the test's own program would not be in.
+            let command = Sandbox::new().seccomp(filter).command(program);
+            let output = command
+                .args([
+                    "lockdown::container::preset::probe_of_the_filter",
+                    "--exact",
+                    "--nocapture",
+                ])
+                .env("RINGFENCE_FILTER_PROBE", "1")
+                .output();
+            let output = output.unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            let answers = said.lines().filter_map(|line| line.rsplit_once(' '));
+            let mut seen = 0;
+            for (name, errno) in answers {
+                let Ok(errno) = errno.parse::<i32>() else {
+                    continue;
+                };
+                let name = name.rsplit(' ').next().unwrap();
+                let expected = match name {
+                    "clone3" | "x32" => libc::ENOSYS,
+                    "other" => libc::EBADF,
+                    _ => libc::EPERM,
+                };
+                assert_eq!(errno, expected, "{name}: {said}");
+                seen += 1;
+            }
+            assert!(seen >= 24, "{said}");
         });
     }
 
