@@ -59,7 +59,12 @@ fn own_ids_where_there_is_no_root() {
         // As user 7 it has lost what joining gave, unless it is to keep that.
         let plain = Waiting::start(&Sandbox::new().join(&user));
         assert_eq!(caps(plain.id())[0], "0000000000000000");
-        let keeps = Waiting::of(Sandbox::new().join(&user).command("/bin/cat").keep_capabilities());
+        let keeps = Waiting::of(
+            Sandbox::new()
+                .join(&user)
+                .command("/bin/cat")
+                .keep_capabilities(),
+        );
         assert_eq!(caps(keeps.id()), ["000001ffffffffff"; 4]);
     });
 }

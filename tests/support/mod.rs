@@ -168,18 +168,3 @@ pub(crate) fn text_of(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path.as_ref())
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
 }
-
-/// Runs the body with all capabilities over a mount namespace of its own: as root, and as a user
-/// in a user namespace.
-macro_rules! with_capabilities {
-    ($body:expr) => {
-        $crate::common::isolated_as_both(|| {
-            if !$crate::support::is_privileged() {
-                $crate::common::require!(userns);
-                $crate::support::enter_userns(0, rustix::thread::UnshareFlags::NEWNS);
-            }
-            $body
-        })
-    };
-}
-pub(crate) use with_capabilities;
