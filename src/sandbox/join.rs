@@ -106,8 +106,8 @@ impl From<OwnedFd> for JoinDir {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum JoinCredentials {
-    /// User and group 0, without supplementary groups where the namespace permits to drop them; where 0 does not
-    /// exist in the namespace, the caller's own ids, if they do. This is what holds if nothing is said.
+    /// User and group 0, without supplementary groups where the caller or the namespace may drop them; where 0 does
+    /// not exist in the namespace, the caller's own ids, if they do. This is what holds if nothing is said.
     #[default]
     Root,
     /// The effective ids of a process, without supplementary groups.

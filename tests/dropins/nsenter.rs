@@ -8,7 +8,8 @@ use crate::support::Waiting;
 use ringfence::ns::{Namespace, Net};
 use ringfence::{Extent, IdMap, Sandbox, Setgroups};
 use rustix::fs::fstat;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Gid, Pid, PidfdFlags, pidfd_open};
+use rustix::thread::set_thread_groups;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -266,11 +267,13 @@ fn as_root_into_user_namespaces() {
         let map = IdMap::from_iter([range]);
         let allows = all.clone().user_map(map.clone()).group_map(map);
         let target = start(&allows.setgroups(Setgroups::Allow));
+        set_thread_groups(&[Gid::from_raw(7)]).unwrap();
         compare(&pair, in_user_namespace(target.id()));
 
         let target = start(&all.user_map(IdMap::root()));
         let mut rows = without_groups(target.id());
         rows.push(row(format!("-t {} -U", target.id())).fact("Groups", ""));
+        rows.push(row(format!("-t {} -u", target.id())).fact("Groups", "7"));
         compare(&pair, rows);
 
         // One within another, which is in its parent's namespaces but for that one.
