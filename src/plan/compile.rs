@@ -122,7 +122,7 @@ impl Compiler<'_> {
         let taken = free.len() + further.len();
         let foreground = self.foreground(&stdio, controlling.is_some())?;
         let mut stage = self.stage(&program, free, controlling, foreground)?;
-        self.late = stage.is_some() && !lockdown::is_idle(&self.sandbox.lockdown);
+        self.late = stage.is_some() && !lockdown::is_idle(self.command);
         let forks = stage
             .as_ref()
             .is_some_and(|stage| matches!(stage.form, Form::Forked));
