@@ -1,9 +1,9 @@
 //! A container as it should be, around the host's programs: what a program that is not trusted gets.
 //!
 //! ```text
-//! cargo run --features seccomp --example lockdown
-//! cargo run --features seccomp --example lockdown -- --plan
-//! cargo run --features seccomp --example lockdown -- sh -c 'unshare -m true; mount -t tmpfs none /tmp'
+//! cargo run --example lockdown
+//! cargo run --example lockdown -- --plan
+//! cargo run --example lockdown -- sh -c 'unshare -m true; mount -t tmpfs none /tmp'
 //! ```
 //!
 //! Without a command it shows what the kernel says of a program in it.

@@ -229,6 +229,24 @@ steps! {
     Join => "join",
     /// Giving a namespace a path, or taking it away.
     Pin => "pin",
+    /// Opening a netlink socket.
+    Netlink => "netlink",
+    /// Making, changing or listing network interfaces.
+    Link => "link",
+    /// Adding, removing or listing addresses of network interfaces.
+    Address => "address",
+    /// Adding, removing or listing routes.
+    Route => "route",
+    /// Adding, removing or listing neighbours.
+    Neighbour => "neighbour",
+    /// Adding, removing or listing routing rules.
+    RoutingRule => "rule",
+    /// Changing the packet filter or the address translation.
+    Nftables => "nftables",
+    /// Reading or writing a network parameter.
+    Sysctl => "sysctl",
+    /// Connecting something to a network.
+    Network => "network",
     /// Looking at the namespaces of all processes.
     Scan => "scan",
 }
@@ -291,6 +309,13 @@ impl Error {
             hint: None,
             cause: None,
         }))
+    }
+
+    /// Where the errno alone does not tell.
+    #[cfg(feature = "net")]
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
     }
 
     /// The same error once more.

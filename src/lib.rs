@@ -13,6 +13,8 @@ pub mod inspect;
 mod lifetime;
 pub mod lockdown;
 pub mod mount;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod ns;
 mod plan;
 mod process;

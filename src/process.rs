@@ -68,6 +68,9 @@ pub struct Child {
     pub(crate) controlling: Option<Controlling>,
     listener: Option<OwnedFd>,
     at_gate: bool,
+    /// What ends with this: its places in networks.
+    #[cfg(feature = "net")]
+    attached: Vec<crate::sandbox::attach::Attached>,
 }
 
 /// What a program and its descendants that it has waited for have used, as
@@ -127,6 +130,8 @@ impl Child {
             pidfd,
             status: None,
             usage: None,
+            #[cfg(feature = "net")]
+            attached: Vec::new(),
             at_gate: plan.stage.as_ref().is_some_and(|stage| stage.waits()),
             plan: Arc::clone(plan),
             control,
@@ -162,6 +167,11 @@ impl Child {
         }
     }
 
+    #[cfg(feature = "net")]
+    pub(crate) fn keep(&mut self, attached: crate::sandbox::attach::Attached) {
+        self.attached.push(attached);
+    }
+
     /// The descriptor by which the system calls are heard of and answered that a
     /// [filter](crate::lockdown::SeccompFilter::notify) of the program's sends here. It is given once; there is
     /// none while the program is held at the [gate](crate::Command::gate).
@@ -193,6 +203,20 @@ impl Child {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.pid
+    }
+
+    /// The process ids that the child has: in the pid namespace that `/proc` shows, and then in each below it
+    /// down to its own. With [`Sandbox::pid`](crate::Sandbox::pid) the last one is 1.
+    ///
+    /// # Errors
+    /// When `/proc` is not there or shows a pid namespace that the child is not in, or the child has been
+    /// waited for.
+    ///
+    /// # Kernel
+    /// `NSpid` in `/proc/PID/fdinfo/N` of the pidfd, proc(5).
+    #[doc(alias = "NSpid")]
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        crate::ns::pids_of(self.pidfd.as_fd())
     }
 
     /// The identities of the namespaces that the program is in.

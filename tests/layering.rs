@@ -67,6 +67,10 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        module: "spawn::join",
+        may_name: &["error", "ns", "plan", "process", "spawn::parent", "sys"],
+    },
+    Rule {
         module: "spawn::root",
         may_name: &["plan", "spawn::child", "spawn::record", "sys"],
     },
@@ -80,7 +84,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "process",
-        may_name: &["error", "ns", "plan", "spawn", "sys", "terminal"],
+        may_name: &[
+            "error",
+            "ns",
+            "plan",
+            "sandbox::attach",
+            "spawn",
+            "sys",
+            "terminal",
+        ],
     },
     Rule {
         module: "terminal",
@@ -111,6 +123,14 @@ const RULES: &[Rule] = &[
     Rule {
         module: "mount",
         may_name: &["error", "ns", "sandbox", "sys"],
+    },
+    Rule {
+        module: "net",
+        may_name: &["error", "ns", "process", "sandbox", "sys"],
+    },
+    Rule {
+        module: "net::wire",
+        may_name: &[],
     },
 ];
 

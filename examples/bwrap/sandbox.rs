@@ -27,7 +27,7 @@ pub(crate) fn die_with_parent() -> Result<()> {
 /// The program, to be started in this directory, and files that are needed until then.
 pub(crate) fn command(options: &Options, dir: &Path) -> Result<(Command, Vec<NamedTempFile>)> {
     let (sandbox, files) = sandbox(options)?;
-    let mut command = tool::command(sandbox, &options.program)
+    let mut command = tool::command(sandbox, &options.program, None)
         .current_dir(dir)
         .env_clear()
         .envs(&options.env)

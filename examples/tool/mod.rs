@@ -1,7 +1,7 @@
 //! What the drop-ins for unshare(1), nsenter(1) and bwrap(1) have in common: messages and exit codes, util-linux's
 //! way of reading options, and a program to run that the tool stands for.
 
-use ringfence::{Command, ErrorKind, Foreground, Sandbox, Step};
+use ringfence::{Command, ErrorKind, Foreground, Kind, Sandbox, Step};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
@@ -90,6 +90,16 @@ impl From<ringfence::Error> for Failure {
                 format!("cannot change root directory to '{dir}'")
             }
             Some(Step::Pin) => format!("mount {object} failed"),
+            Some(Step::Join) => {
+                let kind = object.split(':').next().unwrap_or(object);
+                format!("reassociate to namespace 'ns/{kind}' failed")
+            }
+            Some(Step::Ids) => match error.syscall() {
+                Some("setgroups") => "setgroups failed".to_owned(),
+                Some("setresgid") => "setgid failed".to_owned(),
+                Some("setresuid") => "setuid failed".to_owned(),
+                _ => error.to_string(),
+            },
             _ => error.to_string(),
         };
         let cause = error.raw_os_error().map(std::io::Error::from_raw_os_error);
@@ -123,18 +133,56 @@ pub(crate) type Opt = (char, &'static str);
 #[derive(Clone, Copy)]
 pub(crate) struct Name {
     pub(crate) name: &'static str,
+    #[allow(dead_code, reason = "only to unshare(1) it makes a difference")]
     pub(crate) is_long: bool,
 }
 
+impl Name {
+    /// The kind of namespace that the option is about.
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        let name = |kind: &Kind| match kind {
+            Kind::Mount => "mount",
+            other => other.proc_name(),
+        };
+        Kind::ALL.into_iter().find(|kind| name(kind) == self.name)
+    }
+}
+
+/// What to do.
+pub(crate) enum Task<T> {
+    Help,
+    Version,
+    Run(T),
+}
+
+/// Reads the command line up to the program and its arguments.
+pub(crate) fn parse(
+    mut parser: lexopt::Parser,
+    options: &[Opt],
+    mut set: impl FnMut(Name, &mut lexopt::Parser) -> Result<()>,
+) -> Result<Task<Vec<OsString>>> {
+    while let Some(argument) = next(&mut parser, options)? {
+        match argument {
+            Argument::Program(program) => return Ok(Task::Run(program)),
+            Argument::Option(Name { name: "help", .. }) => return Ok(Task::Help),
+            Argument::Option(Name {
+                name: "version", ..
+            }) => return Ok(Task::Version),
+            Argument::Option(option) => set(option, &mut parser)?,
+        }
+    }
+    Ok(Task::Run(Vec::new()))
+}
+
 /// One argument, with the name of the option written out.
-pub(crate) enum Argument {
+enum Argument {
     Option(Name),
     /// The program and its arguments, where the options end.
     Program(Vec<OsString>),
 }
 
 /// Reads the next argument. Like getopt(3), it knows an option by the beginning of its name.
-pub(crate) fn next(parser: &mut lexopt::Parser, options: &[Opt]) -> Result<Option<Argument>> {
+fn next(parser: &mut lexopt::Parser, options: &[Opt]) -> Result<Option<Argument>> {
     let (name, is_long) = match parser.next()? {
         None => return Ok(None),
         Some(lexopt::Arg::Value(program)) => {
@@ -173,12 +221,12 @@ pub(crate) fn number<T: std::str::FromStr>(what: &str, text: &OsStr) -> Result<T
     }
 }
 
-/// The program to run in a sandbox, or the user's shell if there is none.
-pub(crate) fn command(sandbox: Sandbox, program: &[OsString]) -> Command {
+/// The program to run in a sandbox, or if there is none a shell.
+pub(crate) fn command(sandbox: Sandbox, program: &[OsString], shell: Option<OsString>) -> Command {
     let command = match program {
         [program, arguments @ ..] => sandbox.command(program).args(arguments),
         [] => {
-            let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+            let shell = shell.unwrap_or_else(|| "/bin/sh".into());
             let name = Path::new(&shell).file_name().unwrap_or(&shell);
             let name = OsString::from_iter([OsStr::from_bytes(b"-"), name]);
             sandbox.command(&shell).arg0(name)

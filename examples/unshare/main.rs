@@ -12,16 +12,17 @@
 //! - What the tool mounts never shows outside: with `--propagation shared` or `unchanged`, `--mount-proc=DIR` is an
 //!   error where DIR is no mount point.
 //! - The working directory is entered with the ids of `--setuid` and `--setgid`.
+//! - With `--keep-caps` the capabilities stay also where another user is set.
 //! - Where something fails halfway, no file keeps a namespace.
 
 mod options;
 #[path = "../tool/mod.rs"]
 mod tool;
 
-use options::{Options, Spread, Task, parse};
+use options::{Options, Spread, parse};
 use ringfence::{Child, Command, Foreground, Kind, Namespaces, Sandbox, Setgroups, exit_as};
 use std::process::ExitCode;
-use tool::{Result, fail};
+use tool::{Result, Task, fail};
 
 const USAGE: &str = include_str!("usage.txt");
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let options = match parse(lexopt::Parser::from_env())? {
+    let options = match parse()? {
         Task::Run(options) => options,
         Task::Help => {
             print!("{USAGE}");
@@ -120,7 +121,7 @@ fn mounts(options: &Options, mut sandbox: Sandbox) -> Sandbox {
 }
 
 fn command(options: &Options, sandbox: Sandbox) -> Command {
-    let mut command = tool::command(sandbox, &options.program);
+    let mut command = tool::command(sandbox, &options.program, std::env::var_os("SHELL"));
     if let Some(gid) = options.setgid {
         command = command.gid(gid).groups([]);
     }

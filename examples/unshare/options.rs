@@ -1,6 +1,6 @@
 //! The command line of unshare(1).
 
-use crate::tool::{self, Argument, Name, Opt, Result, fail, number};
+use crate::tool::{self, Name, Opt, Result, Task, fail, number};
 use lexopt::Parser;
 use ringfence::mount::Propagation;
 use ringfence::{IdMap, Kind, Namespaces, Setgroups, TimeOffset};
@@ -92,34 +92,26 @@ pub(crate) struct Options {
     pub(crate) program: Vec<OsString>,
 }
 
-/// What to do.
-pub(crate) enum Task {
-    Help,
-    Version,
-    Run(Box<Options>),
-}
-
-pub(crate) fn parse(mut parser: Parser) -> Result<Task> {
+pub(crate) fn parse() -> Result<Task<Options>> {
+    let mut parser = Parser::from_env();
     parser.set_short_equals(false);
     let mut options = Options::default();
-    while let Some(argument) = tool::next(&mut parser, OPTIONS)? {
-        match argument {
-            Argument::Program(program) => options.program = program,
-            Argument::Option(Name { name: "help", .. }) => return Ok(Task::Help),
-            Argument::Option(Name {
-                name: "version", ..
-            }) => return Ok(Task::Version),
-            Argument::Option(option) => options.set(option, &mut parser)?,
+    let set = |option, parser: &mut Parser| options.set(option, parser);
+    Ok(match tool::parse(parser, OPTIONS, set)? {
+        Task::Run(program) => {
+            options.program = program;
+            options.check()?;
+            Task::Run(options)
         }
-    }
-    options.check()?;
-    Ok(Task::Run(Box::new(options)))
+        Task::Help => Task::Help,
+        Task::Version => Task::Version,
+    })
 }
 
 impl Options {
     fn set(&mut self, option: Name, parser: &mut Parser) -> Result<()> {
         let Name { name, is_long } = option;
-        if let Some(kind) = Kind::ALL.into_iter().find(|kind| long_name(*kind) == name) {
+        if let Some(kind) = option.kind() {
             self.new |= Namespaces::from(kind);
             // The letters take no value: -mn are two.
             let file = is_long.then(|| parser.optional_value()).flatten();
@@ -240,13 +232,6 @@ impl Ids {
             (None, Some(own)) => IdMap::single(own),
             (None, None) => IdMap::none(),
         }
-    }
-}
-
-fn long_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Mount => "mount",
-        other => other.proc_name(),
     }
 }
 

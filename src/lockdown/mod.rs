@@ -8,7 +8,7 @@
 //! A step that fails is an error of the start, and the program never runs.
 
 mod capabilities;
-#[cfg(feature = "seccomp")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod container;
 mod hardening;
 #[cfg(feature = "landlock")]

@@ -141,6 +141,19 @@ impl SeccompFilter {
         }
     }
 
+    /// The filter of a container, which is not written for this architecture.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`].
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub fn container() -> Result<Self> {
+        Err(Error::other(
+            ErrorKind::Unsupported,
+            Step::Seccomp,
+            "the filter of a container is written for x86_64 and aarch64 only",
+        ))
+    }
+
     /// What the filter does not allow is logged.
     #[doc(alias = "SECCOMP_FILTER_FLAG_LOG")]
     pub fn log(mut self) -> Self {

@@ -42,6 +42,7 @@ pub use kinds::{Cgroup, Enterable, Ipc, Mount, NamespaceKind, Nested, Net, Pid, 
 pub use namespace::Namespace;
 pub(crate) use of_process::open_process;
 pub use of_process::same_namespace;
+pub(crate) use pid::pids_of;
 pub(crate) use pin::is_namespace;
 pub use pin::{Pin, netns_names, unpin, unpin_netns};
 pub(crate) use run_in::{enter, forbidden, on_thread};

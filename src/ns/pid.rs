@@ -5,7 +5,7 @@ use super::{Namespace, NamespaceId, Pid};
 use crate::error::{Error, Result, Step};
 use crate::sys::nsfs;
 use rustix::io::Errno;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 impl Namespace<Pid> {
     /// The number that a process, or a thread, of the caller's pid namespace has in this one. `None` if it
@@ -79,9 +79,24 @@ fn level_above(namespace: &Namespace<Pid>, id: NamespaceId) -> Result<Option<usi
 
 /// The numbers of a process in the pid namespace of `/proc` and in those below it that it is in.
 fn numbers(pid: u32) -> Result<Vec<u32>> {
-    let path = format!("/proc/{pid}/status");
+    numbers_in(&format!("/proc/{pid}/status"))
+}
+
+/// The same for the process of a pidfd, which must not have been reaped.
+pub(crate) fn pids_of(pidfd: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    // Of the thread, whose table of descriptors may not be that of the others.
+    let path = format!("/proc/thread-self/fdinfo/{}", pidfd.as_raw_fd());
+    let numbers = numbers_in(&path)?;
+    if numbers.is_empty() || numbers.contains(&0) {
+        let errno = Errno::SRCH;
+        return Err(Error::system(Step::Namespace, path, "read", errno));
+    }
+    Ok(numbers)
+}
+
+fn numbers_in(path: &str) -> Result<Vec<u32>> {
     let text =
-        std::fs::read_to_string(&path).map_err(|error| Error::io(Step::Namespace, &path, error))?;
+        std::fs::read_to_string(path).map_err(|error| Error::io(Step::Namespace, path, error))?;
     let line = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
     let numbers = line.unwrap_or_default().split_ascii_whitespace();
     Ok(numbers.filter_map(|number| number.parse().ok()).collect())

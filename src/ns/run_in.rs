@@ -2,6 +2,7 @@
 
 use super::{AnyNamespace, Enterable, Kind, Namespace, Net};
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::sys::nsfs;
 use crate::sys::signal::{self, SigSet};
 use crate::sys::unshare::unshare_fs;
 use rustix::io::Errno;
@@ -75,6 +76,39 @@ impl<K: Enterable> Namespace<K> {
 }
 
 impl Namespace<Net> {
+    /// The network namespace that a socket belongs to, whichever one its owners are in.
+    ///
+    /// # Errors
+    /// `ENOTSOCK` if it is no socket; `EPERM` without the privilege.
+    ///
+    /// # Privileges
+    /// `CAP_NET_ADMIN` in the user namespace that owns the network namespace.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use ringfence::ns::{Namespace, Net};
+    /// use std::net::UdpSocket;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// assert!(Namespace::<Net>::of_socket(&socket)?.is_current()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// See [ioctl_ns(2)](https://man7.org/linux/man-pages/man2/ioctl_ns.2.html).
+    #[doc(alias = "SIOCGSKNS")]
+    pub fn of_socket(socket: impl AsFd) -> Result<Self> {
+        let failed = |call| {
+            let object = "the net namespace of a socket";
+            move |errno| Error::system(Step::Namespace, object, call, errno)
+        };
+        // On other files the number of the ioctl may mean something else.
+        rustix::net::sockopt::socket_domain(&socket).map_err(failed("getsockopt"))?;
+        let found = nsfs::of_socket(socket.as_fd());
+        Self::try_from(found.map_err(failed("ioctl(SIOCGSKNS)"))?)
+    }
+
     /// A socket of this network namespace, whichever namespace it is then used in. The arguments are those
     /// of [socket(2)](https://man7.org/linux/man-pages/man2/socket.2.html), such as `libc::AF_INET`; the
     /// descriptor is close-on-exec.

@@ -44,6 +44,7 @@ pub(crate) type Joined = Opened<AnyNamespace>;
 /// What a thread of the caller's enters before it makes the child, or the second stage after its exec.
 #[derive(Debug, Default)]
 pub(crate) struct Join {
+    pub(super) kinds: Namespaces,
     pub(crate) by_thread: Vec<Joined>,
     pub(crate) by_stage: Option<Work>,
 }
@@ -98,11 +99,15 @@ impl Join {
         refuse::check(command, kinds, kinds.intersects(BY_STAGE))?;
         if !needs_stage(sandbox, kinds) {
             return Ok(Self {
+                kinds,
                 by_thread: joined.into_iter().map(|(_, held)| held).collect(),
                 by_stage: None,
             });
         }
         let mut work = Work::default();
+        if kinds.contains(Namespaces::USER) {
+            work.drop_groups_before(command);
+        }
         work.join(&joined)?;
         work.settle(sandbox)?;
         work.renew(sandbox, kinds)?;
@@ -117,6 +122,7 @@ impl Join {
             );
         }
         Ok(Self {
+            kinds,
             by_thread: Vec::new(),
             by_stage: Some(work),
         })
@@ -262,7 +268,8 @@ impl Work {
                 what::LOOPBACK_UP,
             );
         }
-        if (new | joined).contains(Namespaces::PID) {
+        let is_born_there = !sandbox.pid_for_children;
+        if (new | joined).contains(Namespaces::PID) && is_born_there {
             let object = "a process that is born into the pid namespace, a child of the caller";
             self.plain_step((Step::Clone, object.into(), "clone"), what::FORK);
         }

@@ -158,6 +158,11 @@ impl Map {
             Writer::Child
         } else if caller.has(capability) {
             Writer::Parent
+        } else if by_caller {
+            return Err(Error::invalid(
+                "owner",
+                "the maps of another user's namespace need CAP_SETUID and CAP_SETGID",
+            ));
         } else if own_id_only {
             return Err(Error::invalid(
                 "setgroups",

@@ -90,6 +90,8 @@ pub(crate) struct Compiled {
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
     pub(crate) join: Join,
+    #[cfg(feature = "net")]
+    pub(crate) attachments: crate::sandbox::attach::Attachments,
     /// Descriptors for the lock-down.
     pub(crate) bound: Bound,
     pub(crate) window_size: WindowSize,
@@ -189,7 +191,10 @@ impl Plan {
     /// Linux 5.10; the child is made by clone3(2) with `CLONE_VM | CLONE_VFORK`, by clone(2) where it is
     /// missing.
     pub fn spawn(&self) -> Result<Child> {
-        crate::spawn::spawn(self)
+        let child = crate::spawn::spawn(self)?;
+        #[cfg(feature = "net")]
+        let child = self.compiled.attachments.attach(child)?;
+        Ok(child)
     }
 
     /// The namespaces that are new for the program.
@@ -244,6 +249,14 @@ impl fmt::Display for Compiled {
                 op.step,
                 op.object,
                 op.action.calls_of(classic)
+            )?;
+        }
+        #[cfg(feature = "net")]
+        for network in &self.attachments.all {
+            writeln!(
+                f,
+                "at the gate: connected to the network {}",
+                network.name()
             )?;
         }
         let argv: Vec<_> = self

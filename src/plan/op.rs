@@ -75,7 +75,9 @@ pub(crate) enum Action {
         index: usize,
     },
     /// Entries go into the inherited root.
-    RootInherited,
+    RootInherited {
+        path: CString,
+    },
     Bind(Bind),
     Mount {
         file_system: FileSystem,
@@ -135,10 +137,6 @@ pub(crate) enum Action {
     RootReadOnly,
     PivotRoot,
     Chroot,
-    /// Another directory of the caller's becomes the root directory.
-    ChangeRoot {
-        path: CString,
-    },
     /// Hold on to `/proc/self` of the caller, which the new root may not show.
     KeepProc,
     /// No process inside gets CAP_SYS_ADMIN again.
@@ -146,8 +144,6 @@ pub(crate) enum Action {
     SetUmask {
         mask: Option<u32>,
     },
-    /// What is permitted becomes ambient.
-    KeepCapabilities,
     NewSession,
     CurrentDir {
         path: CString,
@@ -325,7 +321,7 @@ impl Action {
             Self::RootDir { .. } => "open_tree, fstat, mount_setattr, move_mount",
             Self::RootOverlay(_) => "openat, mount, move_mount",
             Self::RootTree { .. } => "move_mount",
-            Self::RootInherited | Self::KeepProc => "openat",
+            Self::RootInherited { .. } | Self::KeepProc => "openat",
             Self::Bind(_) => {
                 "open_tree, mount_setattr, fstat, openat2, mkdirat, openat, move_mount"
             }
@@ -344,9 +340,7 @@ impl Action {
             Self::Write { .. } => "openat2, write",
             Self::CutOff { .. } => "openat2, mount_setattr",
             Self::RootReadOnly => "mount_setattr",
-            Self::ChangeRoot { .. } => "chroot, chdir",
-            Self::Chroot => "fchdir, mount, chroot, chdir",
-            Self::KeepCapabilities => "capget, capset, prctl",
+            Self::Chroot => "fchdir, chroot, chdir",
             Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",

@@ -32,19 +32,29 @@ pub(super) fn compile(sandbox: &Sandbox, features: &Features, ids: (u32, u32)) -
     let idle = sandbox.rootfs.is_none() && sandbox.entries.is_empty();
     let (first, last) = propagation(sandbox, idle)?;
     mounts.ops.extend(first);
-    mounts.ops.extend(change_root(sandbox)?);
     if !idle {
         build(sandbox, features, &mut mounts)?;
     }
     mounts.ops.extend(last);
+    if let Some(root) = change_root(sandbox)? {
+        if idle {
+            mounts.ops.push(root.open);
+        }
+        mounts.ops.push(root.enter);
+    }
     if let Some(lock) = sandbox.mount_lock {
         mounts.ops.extend(mount_lock(lock, ids));
     }
     Ok(mounts)
 }
 
-/// Another root directory, in which the entries are then.
-pub(super) fn change_root(sandbox: &Sandbox) -> Result<Option<Op>> {
+/// Another root directory: entries are put into it when it is open, before it is entered.
+pub(super) struct ChangeRoot {
+    pub(super) open: Op,
+    pub(super) enter: Op,
+}
+
+pub(super) fn change_root(sandbox: &Sandbox) -> Result<Option<ChangeRoot>> {
     let Some(path) = &sandbox.chroot else {
         return Ok(None);
     };
@@ -58,11 +68,14 @@ pub(super) fn change_root(sandbox: &Sandbox) -> Result<Option<Op>> {
             "the kernel makes no user namespace in a changed root, see MountLock::DropCapability";
         return Err(Error::invalid("lock_mounts", what));
     }
-    let action = Action::ChangeRoot {
+    let object = format!("{} by chroot", path.display());
+    let action = Action::RootInherited {
         path: source("chroot", path)?,
     };
-    let object = format!("{} by chroot", path.display());
-    Ok(Some(op(Step::PivotRoot, object, action)))
+    Ok(Some(ChangeRoot {
+        open: op(Step::PivotRoot, &object, action),
+        enter: op(Step::PivotRoot, &object, Action::Chroot),
+    }))
 }
 
 /// What to do with the inherited tree before anything is mounted, and with the result.
@@ -150,7 +163,10 @@ fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<
         let action = Action::RootTree { index: 0 };
         op(Step::Root, "a copy of the template", action)
     } else {
-        root(rootfs, userns)?
+        match change_root(sandbox)? {
+            Some(root) => root.open,
+            None => root(rootfs, userns)?,
+        }
     });
     let mut compiler = Entries::new(sandbox.namespaces, empty);
     compiler.first_tree = usize::from(sandbox.template);
@@ -224,7 +240,12 @@ fn rootfs_overlay(rootfs: Option<&Rootfs>) -> bool {
 
 fn root(rootfs: Option<&Rootfs>, userns: bool) -> Result<Op> {
     let Some(rootfs) = rootfs else {
-        return Ok(op(Step::Root, "the inherited root", Action::RootInherited));
+        let path = c"/".to_owned();
+        return Ok(op(
+            Step::Root,
+            "the inherited root",
+            Action::RootInherited { path },
+        ));
     };
     Ok(match &rootfs.kind {
         RootKind::Dir { path, options } => op(

@@ -22,16 +22,20 @@ impl Command {
         self
     }
 
-    /// The program keeps the caller's supplementary groups, also where [`uid`](Self::uid) would drop them.
+    /// The program keeps the caller's supplementary groups, also where [`uid`](Self::uid), or joining a user
+    /// namespace, would drop them.
     pub fn keep_groups(mut self) -> Self {
         self.groups = None;
         self.keep_groups = true;
         self
     }
 
-    /// The program has all capabilities that the child has in the end, as ambient ones: it keeps them also as a user
-    /// other than 0, and so do programs that it executes. In a new user namespace these are all capabilities over
-    /// the new namespaces, unless [`uid`](Self::uid) has changed the user from 0 to another.
+    /// The program has all capabilities that the child has, as ambient ones: it keeps them also as a user other than
+    /// 0, and so do programs that it executes. In a user namespace that is new, or
+    /// [joined](Sandbox::join), these are all capabilities over what belongs to that.
+    ///
+    /// # Errors
+    /// [`compile`](Self::compile) refuses it together with [`capabilities`](Sandbox::capabilities), which is more exact.
     ///
     /// See [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
     #[doc(alias = "PR_CAP_AMBIENT")]
@@ -51,7 +55,8 @@ impl Command {
 
 impl Sandbox {
     /// Makes a directory the root directory of the program, by chroot(2) alone, in whatever mount namespace the
-    /// program is; the working directory is its top then. Entries are put into it.
+    /// program is; the working directory is its top then. Entries are put into it first; what they bind is found by
+    /// paths of the caller's, as everywhere.
     ///
     /// This **confines nothing**: a program with `CAP_SYS_CHROOT`, and any that gets a descriptor of a directory outside,
     /// leaves it. [`rootfs`](Self::rootfs) does confine. In a changed root no user namespaces can be made.

@@ -202,7 +202,6 @@ impl Sandbox {
 }
 
 /// The safe preset.
-#[cfg(feature = "seccomp")]
 impl Sandbox {
     /// A container as it should be, in this root: all eight [namespaces](Self::all), user 0 of which is the
     /// caller; a [process 1](Self::init); `/proc`, `/sys` and `/dev` of its own,

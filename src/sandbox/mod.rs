@@ -1,5 +1,7 @@
 //! What the caller wants: the description of a sandbox and of the program in it.
 
+#[cfg(feature = "net")]
+pub(crate) mod attach;
 pub(crate) mod command;
 mod entries;
 pub(crate) mod idmap;
@@ -91,6 +93,8 @@ pub struct Sandbox {
     pub(crate) template: bool,
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) engine: Engine,
+    #[cfg(feature = "net")]
+    pub(crate) attach: Vec<std::sync::Arc<dyn attach::Attach>>,
     pub(crate) init: Option<Init>,
     pub(crate) join: join::Join,
     pub(crate) lockdown: lockdown::Lockdown,
@@ -137,6 +141,8 @@ impl Sandbox {
     /// A new pid namespace for what the program starts: the program itself stays in the caller's, and its first
     /// child is process 1 of the new one, with whose end no more can be started. For a program
     /// that is an init itself, or makes one.
+    ///
+    /// Where a pid namespace is [joined](Self::join), it is that which the program's children are in.
     ///
     /// # Errors
     /// [`compile`](Command::compile) refuses it together with [`pid`](Self::pid).
@@ -409,6 +415,14 @@ impl Sandbox {
     pub fn init_with(mut self, init: Init) -> Self {
         self.init = Some(init);
         self
+    }
+
+    /// Whether something is done from outside before the program starts.
+    pub(crate) fn is_attached(&self) -> bool {
+        #[cfg(feature = "net")]
+        return !self.attach.is_empty();
+        #[cfg(not(feature = "net"))]
+        false
     }
 
     /// Chooses how the child is made.

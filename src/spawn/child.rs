@@ -143,7 +143,7 @@ fn perform(
         | Action::RootDir { .. }
         | Action::RootOverlay(_)
         | Action::RootTree { .. }
-        | Action::RootInherited
+        | Action::RootInherited { .. }
         | Action::Bind(_)
         | Action::Mount { .. }
         | Action::Overlay { .. }
@@ -161,12 +161,7 @@ fn perform(
         | Action::PivotRoot
         | Action::Chroot
         | Action::KeepProc => root::perform(context.into(), state, action),
-        Action::ChangeRoot { path } => {
-            rustix::process::chroot(path).named(Call::Chroot)?;
-            rustix::process::chdir(c"/").named(Call::Chdir)
-        }
         Action::DropSysAdmin => drop_sys_admin(),
-        Action::KeepCapabilities => keep_capabilities(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent { signal } => die_with_parent(context, state, *signal),
@@ -351,23 +346,6 @@ fn assert_no_userns() -> Result<(), Fail> {
         Err(errno) => Err(Fail::new(Call::Unshare, errno)),
         Ok(()) => Err(Fail::new(Call::Unshare, Errno::EXIST).noted(Note::UsernsMade)),
     }
-}
-
-/// Ambient is only what is inheritable as well.
-fn keep_capabilities() -> Result<(), Fail> {
-    use rustix::thread::{
-        CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
-    };
-    let mut sets = capabilities(None).named(Call::Capset)?;
-    sets.inheritable = sets.permitted;
-    set_capabilities(None, sets).named(Call::Capset)?;
-    for number in 0..u64::BITS {
-        let one = CapabilitySet::from_bits_retain(1_u64.wrapping_shl(number));
-        if sets.permitted.contains(one) {
-            configure_capability_in_ambient_set(one, true).named(Call::Prctl)?;
-        }
-    }
-    Ok(())
 }
 
 fn loopback_up() -> Result<(), Fail> {

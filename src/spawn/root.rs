@@ -111,9 +111,9 @@ fn new_root(way: Way<'_>, action: &Action) -> Result<Option<OwnedFd>, Fail> {
         }
         Action::RootOverlay(overlay) => overlay::make(way, overlay)?,
         Action::RootTree { index } => way.tree(*index)?,
-        Action::RootInherited => {
+        Action::RootInherited { path } => {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            return rustix::fs::openat(CWD, c"/", flags, Mode::empty())
+            return rustix::fs::openat(CWD, path, flags, Mode::empty())
                 .named(Call::Openat)
                 .map(Some);
         }

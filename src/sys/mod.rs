@@ -15,6 +15,8 @@ pub(crate) mod fd;
 pub(crate) mod lockdown;
 pub(crate) mod mount;
 pub(crate) mod net;
+#[cfg(feature = "net")]
+pub(crate) mod netlink;
 pub(crate) mod nsfs;
 pub(crate) mod process;
 mod raw;

@@ -87,6 +87,14 @@ pub(crate) fn netns() -> Result<(), String> {
     try_in_child(|| enter_userns(UnshareFlags::NEWNET, &maps))
 }
 
+/// Devices of tun(4).
+pub(crate) fn tun() -> Result<(), String> {
+    let opened = fs::File::open("/dev/net/tun");
+    opened
+        .map(drop)
+        .map_err(|error| format!("/dev/net/tun: {error}"))
+}
+
 /// Time namespaces (Linux 5.6, and a kernel option).
 pub(crate) fn timens() -> Result<(), String> {
     probe::namespace("self", "time")

@@ -13,6 +13,7 @@ pub(super) static SECRET: [u8; 24] = *b"the caller's own secret\0";
 
 /// Everything that lets one process look into another or take something from it. Returns what worked.
 pub(super) fn attack(pid: i32) -> Vec<String> {
+    let_go();
     let mut got = Vec::new();
     let proc = |name: &str| format!("/proc/{pid}/{name}");
     let exe = || fs::read_link(proc("exe")).unwrap_or_default();
@@ -65,6 +66,20 @@ pub(super) fn attack(pid: i32) -> Vec<String> {
     got
 }
 
+/// Who is traced is not seen to end before the tracer has looked, and who has stopped late stays so.
+fn let_go() {
+    loop {
+        let options = libc::__WALL | libc::WNOHANG;
+        // SAFETY: no status is asked for.
+        let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), options) };
+        if pid <= 0 {
+            return;
+        }
+        // SAFETY: takes no pointers; it fails for one that has ended.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, 0, 0) };
+    }
+}
+
 fn read_memory(pid: i32) -> Option<[u8; SECRET.len()]> {
     let mut bytes = [0_u8; SECRET.len()];
     let local = libc::iovec {
@@ -91,7 +106,7 @@ fn seize(pid: i32) -> bool {
         return false;
     }
     ptrace(libc::PTRACE_INTERRUPT);
-    for _ in 0..10_000 {
+    for _ in 0..1000 {
         let options = libc::__WALL | libc::WNOHANG;
         // SAFETY: no status is asked for.
         if unsafe { libc::waitpid(pid, std::ptr::null_mut(), options) } == pid {

@@ -1,15 +1,18 @@
 //! The program as a child: its number at each level, its status, and what can happen to it on the way.
 
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use ringfence::ns::{Namespace, Pid};
 use ringfence::{ErrorKind, IdMap, Sandbox, Step};
-use rustix::process::{Pid as RawPid, Signal, kill_process};
+use rustix::process::{
+    Pid as RawPid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, set_child_subreaper,
+};
 
 use super::{link, stage, target};
 use crate::common::leaks::{Census, assert_same};
-use crate::common::{isolated_as_both, probe, require};
+use crate::common::{in_forked_child, isolated::wait_for, isolated_as_both, probe, require};
 use crate::seen::hold::held_at;
 use crate::support::Waiting;
 use ringfence::Kind;
@@ -141,6 +144,58 @@ at_each_call! {
     cloning: SYS_clone;
     cloned: SYS_setgroups;
     becoming_root: SYS_setresuid;
+}
+
+/// Also where the program is the child of nobody that it sees.
+#[test]
+fn the_end_of_the_caller_ends_the_program() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        let (mut told, mut tell) = std::io::pipe().unwrap();
+        // The orphan comes here.
+        set_child_subreaper(Some(getpid())).unwrap();
+        let status = in_forked_child(|| {
+            let command = Sandbox::new().join_all(target.id()).command("/bin/sleep");
+            let child = command.arg("60").die_with_parent().spawn().unwrap();
+            tell.write_all(&child.id().to_ne_bytes()).unwrap();
+            0
+        });
+        assert!(status.success());
+        let mut number = [0; 4];
+        told.read_exact(&mut number).unwrap();
+        let pid = RawPid::from_raw(i32::from_ne_bytes(number)).unwrap();
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        assert!(probe::ends_within(pidfd, Duration::from_secs(10)));
+        // Before that, the end of the namespace would not be complete.
+        wait_for(pid.as_raw_pid());
+        set_child_subreaper(None).unwrap();
+    });
+}
+
+#[test]
+fn from_several_threads_at_once() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        let plan = Sandbox::new().join_all(target.id()).command("/bin/true");
+        let plan = plan.compile().unwrap();
+        assert!(plan.spawn().unwrap().wait().unwrap().success());
+        let before = Census::take().without(&["maps"]);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        assert!(plan.spawn().unwrap().wait().unwrap().success());
+                    }
+                });
+            }
+        });
+        super::await_single_thread();
+        assert_same(&before, &Census::take().without(&["maps"]));
+    });
 }
 
 /// Where children are reaped by the kernel, as by SIGCHLD ignored.

@@ -1,7 +1,7 @@
 //! A sandbox in a sandbox, as deep as the kernel allows.
 
 use crate::common::{isolated, require};
-use ringfence::{IdMap, Sandbox};
+use ringfence::{IdMap, Sandbox, Stdio};
 use std::env;
 
 const LEVEL: &str = "RINGFENCE_NESTED_LEVEL";
@@ -29,6 +29,8 @@ fn thirty_two_levels() {
             return;
         }
     };
+    // Where it is deepest, every sandbox around it has given it one more number.
+    assert!(numbers("self").len() > level as usize);
     let (text, status) = descend(level + 1);
     if text.contains("depth") {
         print!("{text}");
@@ -39,6 +41,33 @@ fn thirty_two_levels() {
     let pids = status.lines().find(|line| line.starts_with("NSpid:"));
     println!("\ndepth {level}\n{}", pids.unwrap_or_default());
     std::process::exit(0);
+}
+
+#[test]
+fn the_pids_of_a_child_at_each_level() {
+    isolated(|| {
+        require!(userns);
+        let own = numbers("self");
+        for pid in [false, true] {
+            let sandbox = Sandbox::new().user().user_map(IdMap::root());
+            let sandbox = if pid { sandbox.pid() } else { sandbox };
+            let command = sandbox.command("cat").stdin(Stdio::piped());
+            let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+            let pids = child.pids().unwrap();
+            assert_eq!(pids, numbers(&child.id().to_string()));
+            assert_eq!(pids.len(), own.len() + usize::from(pid));
+            assert_eq!(pids.contains(&1), pid);
+            assert!(child.wait().unwrap().success());
+            assert_eq!(child.pids().unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        }
+    });
+}
+
+fn numbers(process: &str) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = line.unwrap().split_whitespace();
+    numbers.map(|number| number.parse().unwrap()).collect()
 }
 
 fn descend(level: u32) -> (String, Option<i32>) {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use ringfence::mount::{Attributes, Propagation};
-use ringfence::{Bind, HidePid, Overlay, Proc, Rootfs, Sandbox, Tmpfs};
+use ringfence::{Bind, HidePid, Overlay, Proc, Rootfs, Sandbox, Step, Tmpfs};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use tempfile::TempDir;
 
@@ -491,14 +491,17 @@ fn the_sandboxs_own_mounts_never_show_outside() {
             let after = crate::common::probe::mountinfo("self").unwrap();
             assert_eq!(before, after, "{propagation:?}");
         }
-        let error = try_sh(
-            &Sandbox::new()
-                .mount()
-                .tmpfs("/tmp")
-                .propagation(Propagation::Shared),
-            "true",
-        )
-        .unwrap_err();
-        assert_eq!(error.setter(), Some("propagation"));
+        let shared = || Sandbox::new().mount().propagation(Propagation::Shared);
+        for sandbox in [shared(), Sandbox::new().mount().inherit_propagation()] {
+            let error = try_sh(&sandbox.clone().tmpfs("/usr/share"), "true").unwrap_err();
+            assert_eq!(error.step(), Some(Step::Propagation), "{error:?}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("outside")));
+            // A mount point of its own is cut off first, and the rest is not.
+            let tables = "grep -c ' /proc .* - proc ' /proc/self/mountinfo; \
+                          grep -c '^[0-9]* [0-9]* [^ ]* / / .* shared:' /proc/self/mountinfo";
+            assert_eq!(sh(&sandbox.pid().proc("/proc"), tables).trim(), "2\n1");
+            let after = crate::common::probe::mountinfo("self").unwrap();
+            assert_eq!(before, after);
+        }
     });
 }

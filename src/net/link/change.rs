@@ -1,0 +1,205 @@
+//! What is to be changed of an interface.
+
+use super::super::batch::Indexes;
+use super::super::ip::Mac;
+use super::super::wire::Message;
+use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
+use crate::error::Result;
+
+/// `IFLA_BRPORT_MODE` of <linux/if_link.h>: hairpin.
+pub(super) const IFLA_BRPORT_MODE: u16 = 4;
+
+/// A change of an interface that exists, or that was added earlier in the same [`Batch`](super::super::Batch).
+///
+/// # Examples
+/// ```no_run
+/// use ringfence::net::{LinkChange, Netlink};
+///
+/// # fn main() -> ringfence::Result<()> {
+/// Netlink::current()?.set(LinkChange::of("eth0").mtu(9000).up())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "nothing is changed until it is set"]
+pub struct LinkChange {
+    pub(in super::super) link: LinkRef,
+    rename: Option<String>,
+    mac: Option<Mac>,
+    mtu: Option<u32>,
+    up: Option<bool>,
+    group: Option<u32>,
+    hairpin: Option<bool>,
+    /// The inner `None` is no master.
+    master: Option<Option<LinkRef>>,
+}
+
+impl LinkChange {
+    /// Changes nothing yet.
+    pub fn of(link: impl Into<LinkRef>) -> Self {
+        Self {
+            link: link.into(),
+            rename: None,
+            mac: None,
+            mtu: None,
+            up: None,
+            group: None,
+            hairpin: None,
+            master: None,
+        }
+    }
+
+    /// Gives it another name.
+    ///
+    /// # Kernel
+    /// Before Linux 6.2 it has to be down for that.
+    pub fn rename(mut self, name: impl Into<String>) -> Self {
+        self.rename = Some(name.into());
+        self
+    }
+
+    /// Gives it another hardware address.
+    pub fn mac(mut self, mac: Mac) -> Self {
+        self.mac = Some(mac);
+        self
+    }
+
+    /// The largest packet that it sends, in bytes.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// Brings it up.
+    pub fn up(mut self) -> Self {
+        self.up = Some(true);
+        self
+    }
+
+    /// Brings it down.
+    pub fn down(mut self) -> Self {
+        self.up = Some(false);
+        self
+    }
+
+    /// Puts it into a group, by which [`Netlink::delete_group`](super::super::Netlink::delete_group) finds it.
+    pub fn group(mut self, group: u32) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// Makes it a port of this bridge.
+    pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
+        self.master = Some(Some(master.into()));
+        self
+    }
+
+    /// Makes it a port of none.
+    pub fn no_master(mut self) -> Self {
+        self.master = Some(None);
+        self
+    }
+
+    /// Lets frames leave a bridge by the port that they came in by, which this is.
+    #[doc(alias = "IFLA_BRPORT_MODE")]
+    pub fn hairpin(mut self) -> Self {
+        self.hairpin = Some(true);
+        self
+    }
+
+    pub(in super::super) fn new_name(&self) -> Option<&str> {
+        self.rename.as_deref()
+    }
+
+    /// The interfaces whose numbers it needs.
+    pub(in super::super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
+        let own = self.rename.as_ref().map(|_| &self.link);
+        own.into_iter().chain(self.master.iter().flatten())
+    }
+
+    pub(in super::super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
+        let (flags, mask) = match self.up {
+            Some(up) => (if up { IFF_UP } else { 0 }, IFF_UP),
+            None => (0, 0),
+        };
+        // Not RTM_SETLINK, which passes over what is nested.
+        let message = |index| Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
+        let mut message = match (&self.link, &self.rename) {
+            (LinkRef::Name(name), None) => {
+                check_name(name)?;
+                let mut message = message(0);
+                message.text(libc::IFLA_IFNAME, name);
+                message
+            }
+            (link, None) => message(indexes.get(link)?),
+            (link, Some(name)) => {
+                check_name(name)?;
+                let mut message = message(indexes.get(link)?);
+                message.text(libc::IFLA_IFNAME, name);
+                message
+            }
+        };
+        if let Some(Mac(mac)) = &self.mac {
+            message.bytes(libc::IFLA_ADDRESS, mac);
+        }
+        if let Some(mtu) = self.mtu {
+            message.u32(libc::IFLA_MTU, mtu);
+        }
+        if let Some(group) = self.group {
+            message.u32(libc::IFLA_GROUP, group);
+        }
+        if let Some(master) = &self.master {
+            let master = match master {
+                Some(master) => indexes.get(master)?,
+                None => 0,
+            };
+            message.u32(libc::IFLA_MASTER, master);
+        }
+        if let Some(hairpin) = self.hairpin {
+            message.nest(libc::IFLA_LINKINFO, |info| {
+                info.nest(libc::IFLA_INFO_SLAVE_DATA, |data| {
+                    data.u8(IFLA_BRPORT_MODE, hairpin.into());
+                });
+            });
+        }
+        Ok(message)
+    }
+
+    /// The change that brings back what this one changes of an interface that is now like this.
+    pub(in super::super) fn reverse(&self, now: &LinkInfo) -> Self {
+        Self {
+            link: LinkRef::Index(now.index),
+            rename: self.rename.as_ref().map(|_| now.name.clone()),
+            mac: self.mac.and(now.mac),
+            mtu: self.mtu.map(|_| now.mtu),
+            up: self.up.map(|_| now.up),
+            group: self.group.map(|_| now.group),
+            hairpin: self.hairpin.map(|_| now.hairpin),
+            master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
+        }
+    }
+
+    pub(in super::super) fn describe(&self) -> String {
+        let mut text = format!("set {}", self.link);
+        if let Some(name) = &self.rename {
+            text += &format!(" name {name}");
+        }
+        if let Some(mac) = self.mac {
+            text += &format!(" address {mac}");
+        }
+        if let Some(mtu) = self.mtu {
+            text += &format!(" mtu {mtu}");
+        }
+        match self.up {
+            Some(true) => text += " up",
+            Some(false) => text += " down",
+            None => {}
+        }
+        match &self.master {
+            Some(Some(master)) => text += &format!(" master {master}"),
+            Some(None) => text += " no master",
+            None => {}
+        }
+        text
+    }
+}

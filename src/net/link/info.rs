@@ -1,0 +1,134 @@
+//! What the kernel tells of an interface.
+
+use super::super::ip::Mac;
+use super::super::wire::{Attributes, Received, array};
+use super::IFINFOMSG;
+use super::change::IFLA_BRPORT_MODE;
+
+/// A network interface as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LinkInfo {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The kernel's name of its kind, such as `veth`; `None` for a loopback interface and for hardware.
+    pub kind: Option<String>,
+    /// Its hardware address, if it has an Ethernet one.
+    pub mac: Option<Mac>,
+    /// The largest packet that it sends, in bytes.
+    pub mtu: u32,
+    /// Whether it has been brought up.
+    pub up: bool,
+    /// Whether it can carry packets: it is up, and so is what it stands on, or the other end.
+    pub carrier: bool,
+    /// Whether it is the loopback interface.
+    pub loopback: bool,
+    /// The bridge that it is a port of.
+    pub master: Option<u32>,
+    /// Whether frames may leave the bridge by the port that they came in by, which this is.
+    pub hairpin: bool,
+    /// The group that it is in; 0, unless it was put into another.
+    pub group: u32,
+    /// The interface that it stands on, or for a veth the other end. It is in another namespace if
+    /// [`link_netnsid`](Self::link_netnsid) says which.
+    pub link: Option<u32>,
+    /// The id that this namespace has for that of [`link`](Self::link).
+    pub link_netnsid: Option<i32>,
+    /// What it has sent and received.
+    pub statistics: Statistics,
+}
+
+/// Packets and bytes that an interface has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the kernel's names say it all")]
+pub struct Statistics {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
+}
+
+impl Statistics {
+    /// The first fields of `struct rtnl_link_stats64`.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let field = |n: usize| array(bytes, n * 8).map(u64::from_ne_bytes);
+        Some(Self {
+            rx_packets: field(0)?,
+            tx_packets: field(1)?,
+            rx_bytes: field(2)?,
+            tx_bytes: field(3)?,
+            rx_errors: field(4)?,
+            tx_errors: field(5)?,
+            rx_dropped: field(6)?,
+            tx_dropped: field(7)?,
+        })
+    }
+}
+
+impl LinkInfo {
+    pub(in super::super) fn parse(message: &Received<'_>) -> Option<Self> {
+        if message.kind != libc::RTM_NEWLINK {
+            return None;
+        }
+        let (fixed, attributes) = message.split(IFINFOMSG)?;
+        let flags = u32::from_ne_bytes(array(fixed, 8)?);
+        let has = |flag: i32| flags & flag.cast_unsigned() != 0;
+        let mut found = Self {
+            index: u32::from_ne_bytes(array(fixed, 4)?),
+            name: String::new(),
+            kind: None,
+            mac: None,
+            mtu: 0,
+            up: has(libc::IFF_UP),
+            carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
+            loopback: has(libc::IFF_LOOPBACK),
+            master: None,
+            hairpin: false,
+            group: 0,
+            link: None,
+            link_netnsid: None,
+            statistics: Statistics::default(),
+        };
+        for attribute in attributes {
+            match attribute.kind {
+                libc::IFLA_IFNAME => found.name = attribute.str()?.to_owned(),
+                libc::IFLA_ADDRESS => found.mac = attribute.value.try_into().ok().map(Mac),
+                libc::IFLA_MTU => found.mtu = attribute.u32()?,
+                libc::IFLA_MASTER => found.master = attribute.u32(),
+                libc::IFLA_GROUP => found.group = attribute.u32()?,
+                // For a tunnel to nowhere in particular it is 0.
+                libc::IFLA_LINK => found.link = attribute.u32().filter(|index| *index != 0),
+                libc::IFLA_LINK_NETNSID => found.link_netnsid = attribute.i32(),
+                libc::IFLA_LINKINFO => {
+                    found.kind = kind(attribute.attributes());
+                    found.hairpin = hairpin(attribute.attributes()).unwrap_or(false);
+                }
+                libc::IFLA_STATS64 => {
+                    found.statistics = Statistics::parse(attribute.value).unwrap_or_default();
+                }
+                _ => {}
+            }
+        }
+        Some(found)
+    }
+}
+
+fn kind(info: Attributes<'_>) -> Option<String> {
+    let kind = info.get(libc::IFLA_INFO_KIND)?;
+    kind.str().map(str::to_owned)
+}
+
+/// What a bridge says of its port.
+fn hairpin(info: Attributes<'_>) -> Option<bool> {
+    let kind = info.get(libc::IFLA_INFO_SLAVE_KIND)?;
+    let data = info.get(libc::IFLA_INFO_SLAVE_DATA)?.attributes();
+    let mode = data.get(IFLA_BRPORT_MODE)?;
+    Some(kind.str() == Some("bridge") && mode.value == [1])
+}

@@ -1,0 +1,254 @@
+//! The kinds of interfaces, with what each of them can be told.
+
+use super::super::batch::Indexes;
+use super::super::ip::put;
+use super::super::wire::Message;
+use super::{LinkRef, Peer};
+use crate::error::{Error, Result};
+use std::net::IpAddr;
+
+// <linux/veth.h> and <linux/if_link.h>
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_BR_STP_STATE: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_MACVLAN_MODE: u16 = 1;
+const IFLA_IPVLAN_MODE: u16 = 1;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_GROUP: u16 = 2;
+const IFLA_VXLAN_LINK: u16 = 3;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_PORT: u16 = 15;
+const IFLA_VXLAN_GROUP6: u16 = 16;
+const IFLA_VXLAN_LOCAL6: u16 = 17;
+
+#[derive(Clone, Debug)]
+pub(in super::super) enum LinkKind<'a> {
+    Veth(Peer<'a>),
+    Bridge(Bridge),
+    Macvlan { parent: LinkRef, mode: MacvlanMode },
+    Ipvlan { parent: LinkRef, mode: IpvlanMode },
+    Vlan { parent: LinkRef, id: u16 },
+    Vxlan(Vxlan),
+    Dummy,
+    Ifb,
+}
+
+impl LinkKind<'_> {
+    /// The kernel's name of the kind.
+    pub(in super::super) fn name(&self) -> &'static str {
+        match self {
+            Self::Veth(_) => "veth",
+            Self::Bridge(_) => "bridge",
+            Self::Macvlan { .. } => "macvlan",
+            Self::Ipvlan { .. } => "ipvlan",
+            Self::Vlan { .. } => "vlan",
+            Self::Vxlan(_) => "vxlan",
+            Self::Dummy => "dummy",
+            Self::Ifb => "ifb",
+        }
+    }
+
+    /// What the kernel lacks if it says that it does not support this; it has its own words for a
+    /// kind that is missing as a whole.
+    pub(in super::super) fn lacking(&self, text: Option<&str>) -> String {
+        match self {
+            Self::Bridge(bridge) if bridge.vlan_filtering && text.is_none() => {
+                "this kernel was built without VLAN filtering for bridges".to_owned()
+            }
+            _ => format!(
+                "this kernel has no interfaces of the kind {0}: it was built without, or the module {0} cannot be loaded",
+                self.name()
+            ),
+        }
+    }
+
+    /// The interface that it stands on.
+    pub(super) fn parent(&self) -> Option<&LinkRef> {
+        match self {
+            Self::Macvlan { parent, .. } | Self::Ipvlan { parent, .. } => Some(parent),
+            Self::Vlan { parent, .. } => Some(parent),
+            _ => None,
+        }
+    }
+
+    pub(super) fn put(&self, message: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
+        let mut result = Ok(());
+        message.nest(libc::IFLA_LINKINFO, |message| {
+            message.text(libc::IFLA_INFO_KIND, self.name());
+            message.nest(libc::IFLA_INFO_DATA, |data| {
+                result = self.put_data(data, indexes);
+            });
+        });
+        result
+    }
+
+    fn put_data(&self, data: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
+        match self {
+            Self::Veth(peer) => peer.put(data, VETH_INFO_PEER, indexes)?,
+            Self::Bridge(bridge) => bridge.put(data),
+            Self::Macvlan { mode, .. } => {
+                data.u32(IFLA_MACVLAN_MODE, *mode as u32);
+            }
+            Self::Ipvlan { mode, .. } => {
+                data.u16(IFLA_IPVLAN_MODE, *mode as u16);
+            }
+            Self::Vlan { id, .. } => {
+                data.u16(IFLA_VLAN_ID, *id);
+            }
+            Self::Vxlan(vxlan) => vxlan.put(data, indexes)?,
+            Self::Dummy | Self::Ifb => {}
+        }
+        Ok(())
+    }
+}
+
+/// The settings of a [bridge](super::Link::bridge_with).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Bridge {
+    vlan_filtering: bool,
+    stp: bool,
+}
+
+impl Bridge {
+    /// Neither filters by VLAN nor takes part in a spanning tree.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Passes frames between ports of the same VLAN only.
+    ///
+    /// # Kernel
+    /// `CONFIG_BRIDGE_VLAN_FILTERING`; without it, an error of
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    pub fn vlan_filtering(mut self) -> Self {
+        self.vlan_filtering = true;
+        self
+    }
+
+    /// Takes part in the spanning tree protocol: a port that has come up first listens and learns for
+    /// thirty seconds.
+    pub fn stp(mut self) -> Self {
+        self.stp = true;
+        self
+    }
+
+    fn put(&self, data: &mut Message) {
+        // A kernel without an option refuses it even as 0.
+        if self.stp {
+            data.u32(IFLA_BR_STP_STATE, 1);
+        }
+        if self.vlan_filtering {
+            data.u8(IFLA_BR_VLAN_FILTERING, 1);
+        }
+    }
+}
+
+/// To whom a macvlan can talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MacvlanMode {
+    /// To nobody on the same parent.
+    Private = 1,
+    /// To others on the same parent if a switch outside sends the frames back.
+    Vepa = 2,
+    /// To the others on the same parent. None of the modes lets it talk to the parent itself.
+    Bridge = 4,
+    /// It has the parent for itself.
+    Passthru = 8,
+}
+
+/// Where an ipvlan takes packets apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IpvlanMode {
+    /// As an Ethernet interface would.
+    L2 = 0,
+    /// By IP address; no broadcasts, no neighbours.
+    L3 = 1,
+    /// As `L3`, past the packet filter of the parent's namespace.
+    L3s = 2,
+}
+
+/// The settings of a [vxlan](super::Link::vxlan).
+///
+/// # Examples
+/// ```
+/// use ringfence::net::{Link, Vxlan};
+///
+/// let tunnel = Vxlan::new(42).local([192, 0, 2, 1]).remote([192, 0, 2, 2]);
+/// let link = Link::vxlan("vx42", tunnel).up();
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Vxlan {
+    id: u32,
+    local: Option<IpAddr>,
+    remote: Option<IpAddr>,
+    port: u16,
+    dev: Option<LinkRef>,
+}
+
+impl Vxlan {
+    /// The port that was assigned to the protocol.
+    pub const PORT: u16 = 4789;
+
+    /// Of the network with this number, of 24 bits.
+    pub fn new(id: u32) -> Self {
+        Self {
+            id,
+            local: None,
+            remote: None,
+            port: Self::PORT,
+            dev: None,
+        }
+    }
+
+    /// The address that packets are sent from.
+    pub fn local(mut self, address: impl Into<IpAddr>) -> Self {
+        self.local = Some(address.into());
+        self
+    }
+
+    /// The other end of the tunnel, or a multicast group, for which [`dev`](Self::dev) is needed.
+    pub fn remote(mut self, address: impl Into<IpAddr>) -> Self {
+        self.remote = Some(address.into());
+        self
+    }
+
+    /// The UDP port at both ends; [`PORT`](Self::PORT) if not set.
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// The interface that packets are sent by.
+    pub fn dev(mut self, link: impl Into<LinkRef>) -> Self {
+        self.dev = Some(link.into());
+        self
+    }
+
+    fn put(&self, data: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
+        if let (Some(local), Some(remote)) = (self.local, self.remote)
+            && local.is_ipv4() != remote.is_ipv4()
+        {
+            let what = format!("{local} and {remote} are of different families");
+            return Err(Error::invalid("vxlan", what));
+        }
+        data.u32(IFLA_VXLAN_ID, self.id);
+        if let Some(remote) = self.remote {
+            let kinds = [IFLA_VXLAN_GROUP, IFLA_VXLAN_GROUP6];
+            put(data, kinds[usize::from(remote.is_ipv6())], remote);
+        }
+        if let Some(local) = self.local {
+            let kinds = [IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6];
+            put(data, kinds[usize::from(local.is_ipv6())], local);
+        }
+        if let Some(dev) = &self.dev {
+            data.u32(IFLA_VXLAN_LINK, indexes.get(dev)?);
+        }
+        data.be16(IFLA_VXLAN_PORT, self.port);
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! Network namespaces by names, as ip-netns(8) has them: pins in `/run/netns`, which it finds, and whose own are
+//! found here.
+//!
+//! # Privileges
+//! `CAP_SYS_ADMIN` in the user namespace that owns the caller's mount namespace, but for what only looks.
+//!
+//! # Examples
+//! ```no_run
+//! use ringfence::net::named;
+//!
+//! # fn main() -> ringfence::Result<()> {
+//! named::add("blue")?;
+//! named::command("blue", "ip")?.arg("addr").status()?;
+//! named::delete("blue")?;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::error::{Error, Result, Step};
+use crate::ns::{Kind, Namespace, NamespaceIds, Net, netns_names, unpin_netns};
+use crate::sandbox::{Command, Sandbox};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+const DIRECTORY: &str = "/run/netns";
+/// Where each name may have files for those of `/etc`.
+const ETC: &str = "/etc/netns";
+
+/// Makes a namespace of this name, with its loopback interface up (ip-netns(8) leaves it down).
+///
+/// # Errors
+/// Those of [`Namespace::create`] and [`Namespace::pin_netns`].
+pub fn add(name: &str) -> Result<Namespace<Net>> {
+    let namespace = Namespace::<Net>::create()?;
+    let _ = namespace.pin_netns(name)?.keep();
+    Ok(namespace)
+}
+
+/// Gives the namespace of a process this name.
+///
+/// # Errors
+/// Those of [`Namespace::of_pid`] and [`Namespace::pin_netns`].
+pub fn attach(name: &str, pid: u32) -> Result<Namespace<Net>> {
+    let namespace = Namespace::<Net>::of_pid(pid)?;
+    let _ = namespace.pin_netns(name)?.keep();
+    Ok(namespace)
+}
+
+/// The names, in order. Those that are not UTF-8 are left out.
+///
+/// # Errors
+/// Those of [`netns_names`].
+pub fn list() -> Result<Vec<String>> {
+    let names = netns_names()?.into_iter();
+    Ok(names.filter_map(|name| name.into_string().ok()).collect())
+}
+
+/// Opens the one of this name.
+///
+/// # Errors
+/// Those of [`Namespace::open_netns`].
+pub fn open(name: &str) -> Result<Namespace<Net>> {
+    Namespace::open_netns(name)
+}
+
+/// Takes the name away. The namespace lives on as long as something else holds it.
+///
+/// # Errors
+/// Those of [`unpin_netns`].
+pub fn delete(name: &str) -> Result<()> {
+    unpin_netns(name)
+}
+
+/// The names of the namespace that a process is in; there may be several, or none.
+///
+/// # Errors
+/// Those of [`Namespace::of_pid`].
+pub fn identify(pid: u32) -> Result<Vec<String>> {
+    let namespace = Namespace::<Net>::of_pid(pid)?;
+    // A name may go meanwhile.
+    let is_it = |name: &String| open(name).is_ok_and(|named| named == namespace);
+    Ok(list()?.into_iter().filter(is_it).collect())
+}
+
+/// The processes in the namespace of this name, as far as the caller may look.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn pids(name: &str) -> Result<Vec<u32>> {
+    let id = open(name)?.id();
+    let failed = |error| Error::io(Step::Namespace, "/proc", error);
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc").map_err(failed)? {
+        let file = entry.map_err(failed)?.file_name();
+        let Some(pid) = file.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // It may have ended, or be another user's.
+        let found = NamespaceIds::of_pid(pid)
+            .ok()
+            .and_then(|ids| ids.get(Kind::Net));
+        pids.extend((found == Some(id)).then_some(pid));
+    }
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// A program to run in the namespace of this name, as `ip netns exec` does: in a mount namespace of its own, in which `/sys`
+/// shows this network namespace and each file or directory in `/etc/netns/NAME` lies over that of the same name in
+/// `/etc`, where there is one.
+///
+/// # Errors
+/// Those of [`open`], and what reading that directory gives; it is no error if it is missing.
+pub fn command(name: &str, program: impl AsRef<OsStr>) -> Result<Command> {
+    let namespace = open(name)?;
+    let mut sandbox = Sandbox::new().join(&namespace).mount().sysfs("/sys");
+    let directory = Path::new(ETC).join(name);
+    let failed = |error| Error::io(Step::Bind, directory.display(), error);
+    let entries = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        other => Some(other.map_err(failed)?),
+    };
+    for entry in entries.into_iter().flatten() {
+        let entry = entry.map_err(failed)?;
+        let over = Path::new("/etc").join(entry.file_name());
+        if over.exists() {
+            sandbox = sandbox.bind(entry.path(), over);
+        }
+    }
+    Ok(sandbox.command(program))
+}
+
+/// What became of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// It is there.
+    Added(String),
+    /// It is gone.
+    Deleted(String),
+}
+
+/// Tells when names come and go.
+#[derive(Debug)]
+pub struct Monitor {
+    inotify: OwnedFd,
+    /// What was read and not yet told.
+    events: VecDeque<Event>,
+}
+
+impl Monitor {
+    /// From now on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there has never been a name, and so no directory for them.
+    pub fn new() -> Result<Self> {
+        let failed = |call| move |errno| Error::system(Step::Namespace, DIRECTORY, call, errno);
+        let fd = inotify::init(CreateFlags::CLOEXEC).map_err(failed("inotify_init1"))?;
+        let flags = WatchFlags::CREATE | WatchFlags::DELETE;
+        inotify::add_watch(&fd, DIRECTORY, flags).map_err(failed("inotify_add_watch"))?;
+        Ok(Self {
+            inotify: fd,
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Waits for the next change.
+    ///
+    /// # Errors
+    /// What read(2) gives.
+    pub fn wait(&mut self) -> Result<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            self.read()?;
+        }
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); 1024];
+        let mut reader = Reader::new(&self.inotify, &mut buffer);
+        loop {
+            let event = match reader.next() {
+                Err(Errno::INTR) => continue,
+                other => other
+                    .map_err(|errno| Error::system(Step::Namespace, DIRECTORY, "read", errno))?,
+            };
+            let name = event.file_name().and_then(|name| name.to_str().ok());
+            let is_new = event.events().contains(ReadFlags::CREATE);
+            let told = name.map(str::to_owned).map(|name| match is_new {
+                true => Event::Added(name),
+                false => Event::Deleted(name),
+            });
+            self.events.extend(told);
+            if reader.is_buffer_empty() {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The socket that everything is asked for and changed by.
+
+use super::address::Address;
+use super::batch::{Batch, Change, Indexes};
+use super::entry::Entry;
+use super::fail::Deed;
+use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg};
+use super::neighbour::Neighbour;
+use super::route::Route;
+use super::rule::Rule;
+use super::socket::{Refusal, Socket};
+use super::wire::Message;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::ns::{Namespace, NamespaceId, Net};
+use rustix::io::Errno;
+use std::os::fd::AsRawFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A socket to the part of the kernel that keeps the interfaces, addresses and routes of one network namespace.
+///
+/// It belongs to that namespace for good, and can be used from any thread in any other. Every change is
+/// acknowledged before the method returns.
+///
+/// # Errors
+/// Those of the methods have the kernel's own words, where it has any, and the attribute that it complains of.
+///
+/// # Privileges
+/// Listing needs none. Changes need `CAP_NET_ADMIN` in the user namespace that owns the network namespace.
+///
+/// # Kernel
+/// Linux 5.10. A kernel that is asked for something that it does not know says so
+/// (`NETLINK_GET_STRICT_CHK`), rather than doing something else.
+///
+/// # Examples
+/// ```
+/// use ringfence::net::Netlink;
+///
+/// # fn main() -> ringfence::Result<()> {
+/// for link in Netlink::current()?.links()? {
+///     println!("{}: {} mtu {}", link.index, link.name, link.mtu);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// See [rtnetlink(7)](https://man7.org/linux/man-pages/man7/rtnetlink.7.html).
+#[derive(Debug)]
+#[doc(alias = "NETLINK_ROUTE")]
+pub struct Netlink {
+    socket: Mutex<Socket>,
+    /// Where it is, if not where it was opened from.
+    namespace: Option<NamespaceId>,
+}
+
+impl Netlink {
+    /// A socket of this namespace.
+    ///
+    /// # Errors
+    /// Those of [`Namespace::socket`].
+    ///
+    /// # Privileges
+    /// Those of [`Namespace::run_in`].
+    pub fn open(namespace: &Namespace<Net>) -> Result<Self> {
+        Ok(Self {
+            socket: Mutex::new(Socket::open(Some(namespace), libc::NETLINK_ROUTE)?),
+            namespace: Some(namespace.id()),
+        })
+    }
+
+    /// A socket of the namespace that the calling thread is in.
+    ///
+    /// # Errors
+    /// When there are too many descriptors, or a filter forbids such sockets.
+    pub fn current() -> Result<Self> {
+        Ok(Self {
+            socket: Mutex::new(Socket::open(None, libc::NETLINK_ROUTE)?),
+            namespace: None,
+        })
+    }
+
+    /// All interfaces.
+    ///
+    /// # Errors
+    /// What the kernel gives; `EAGAIN` if they change all the time.
+    pub fn links(&self) -> Result<Vec<LinkInfo>> {
+        let request = Message::new(libc::RTM_GETLINK, 0, &ifinfomsg(0, 0, 0));
+        let deed = self.deed(Step::Link, "list");
+        let found = self.socket().dump(request, LinkInfo::parse);
+        found.map_err(|refusal| deed.refused(&refusal, None))
+    }
+
+    /// One interface.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::InvalidInput`] for a name that none can have.
+    pub fn link(&self, link: impl Into<LinkRef>) -> Result<LinkInfo> {
+        let link = link.into();
+        let deed = self.deed(Step::Link, format!("look up {link}"));
+        let message = by_name_or_index(libc::RTM_GETLINK, &link)?;
+        let found = self.socket().get(message, LinkInfo::parse);
+        let none = || Refusal::none("recvfrom", Errno::NODEV);
+        match found.and_then(|found| found.ok_or_else(none)) {
+            Ok(found) => Ok(found),
+            Err(refusal) => Err(not_found(deed.refused(&refusal, None))),
+        }
+    }
+
+    /// All addresses of all interfaces.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    pub fn addresses(&self) -> Result<Vec<Address>> {
+        self.list()
+    }
+
+    /// All routes of all tables, those of the kernel itself for local addresses included.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    pub fn routes(&self) -> Result<Vec<Route>> {
+        self.list()
+    }
+
+    /// All neighbours, of IPv4 and IPv6.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    pub fn neighbours(&self) -> Result<Vec<Neighbour>> {
+        self.list()
+    }
+
+    /// All routing rules, in the order in which they are asked, those of IPv4 first.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    pub fn rules(&self) -> Result<Vec<Rule>> {
+        self.list()
+    }
+
+    fn list<T: Entry>(&self) -> Result<Vec<T>> {
+        let parse = |message: &super::wire::Received<'_>| {
+            (message.kind == T::NEW)
+                .then(|| T::parse(message))
+                .flatten()
+        };
+        let found = self.socket().dump(T::dump(), parse);
+        found.map_err(|refusal| self.deed(T::STEP, "list").refused(&refusal, None))
+    }
+
+    /// Several changes that are made together: in one call to the kernel, and all or none.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch::new(self)
+    }
+
+    /// Adds an interface, an address, a route, a neighbour or a rule.
+    ///
+    /// # Errors
+    /// `EEXIST` if there is one already, and what else the kernel gives; [`ErrorKind::InvalidInput`] for what it
+    /// could not express.
+    pub fn add<'a>(&self, change: impl Into<Change<'a>>) -> Result<()> {
+        let change: Change<'a> = change.into();
+        Batch::new(self).add(change).commit().map(drop)
+    }
+
+    /// Changes an interface.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none, and what else the kernel gives.
+    pub fn set(&self, change: LinkChange) -> Result<()> {
+        self.add(change)
+    }
+
+    /// Deletes an interface; of a veth, both ends.
+    ///
+    /// Deleting a veth waits until nothing in the kernel uses it, which takes 15 to 30 ms. It also goes
+    /// with the namespace that one of its ends is in, and then nobody waits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn delete_link(&self, link: impl Into<LinkRef>) -> Result<()> {
+        let link = link.into();
+        let message = by_name_or_index(libc::RTM_DELLINK, &link)?;
+        self.one(self.deed(Step::Link, format!("delete {link}")), message)
+            .map_err(not_found)
+    }
+
+    /// Deletes all interfaces of a group, which takes no longer than one does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there are none; `EPERM` for group 0, in which are all that were put into no other.
+    pub fn delete_group(&self, group: u32) -> Result<()> {
+        let mut message = Message::new(libc::RTM_DELLINK, 0, &ifinfomsg(0, 0, 0));
+        message.u32(libc::IFLA_GROUP, group);
+        let deed = self.deed(Step::Link, format!("delete group {group}"));
+        self.one(deed, message).map_err(not_found)
+    }
+
+    /// Moves an interface into another namespace. It is down there, and has lost its addresses.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none; `EEXIST` if there is one of that name; `EINVAL` for one that cannot be
+    /// moved, such as the loopback interface.
+    ///
+    /// # Privileges
+    /// `CAP_NET_ADMIN` for both namespaces.
+    pub fn move_link(&self, link: impl Into<LinkRef>, namespace: &Namespace<Net>) -> Result<()> {
+        let link = link.into();
+        let index = Indexes::new(self).get(&link)?;
+        let mut message = Message::new(libc::RTM_SETLINK, 0, &ifinfomsg(index, 0, 0));
+        message.u32(libc::IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
+        let deed = self.deed(Step::Link, format!("move {link} to {namespace}"));
+        self.one(deed, message)
+    }
+
+    /// Removes an address.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` if there is none like this.
+    pub fn delete_address(&self, address: &Address) -> Result<()> {
+        self.delete(address)
+    }
+
+    /// Removes a route.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is none like this.
+    pub fn delete_route(&self, route: &Route) -> Result<()> {
+        self.delete(route)
+    }
+
+    /// Removes a neighbour.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is none like this.
+    pub fn delete_neighbour(&self, neighbour: &Neighbour) -> Result<()> {
+        self.delete(neighbour)
+    }
+
+    /// Removes a rule.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is none like this.
+    pub fn delete_rule(&self, rule: &Rule) -> Result<()> {
+        self.delete(rule)
+    }
+
+    fn delete<T: Entry>(&self, entry: &T) -> Result<()> {
+        let deed = self.deed(T::STEP, format!("delete {}", entry.describe()));
+        let message = entry.delete(&mut Indexes::new(self))?;
+        self.one(deed, message)
+    }
+
+    /// Sends a message and returns when it has been done.
+    pub(super) fn one(&self, deed: Deed, message: Message) -> Result<()> {
+        let mut message = [message];
+        let result = self.socket().request(&mut message).pop();
+        result
+            .unwrap_or(Ok(()))
+            .map_err(|refusal| deed.refused(&refusal, message.first()))
+    }
+
+    pub(super) fn deed(&self, step: Step, object: impl Into<String>) -> Deed {
+        let mut object = object.into();
+        if let Some(namespace) = self.namespace {
+            object += &format!(" in {namespace}");
+        }
+        Deed::new(step, object)
+    }
+
+    pub(super) fn socket(&self) -> MutexGuard<'_, Socket> {
+        // Its state is a number and a buffer, which are of use whatever has happened.
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A message about one interface.
+pub(super) fn by_name_or_index(kind: u16, link: &LinkRef) -> Result<Message> {
+    Ok(match link {
+        LinkRef::Index(index) => Message::new(kind, 0, &ifinfomsg(*index, 0, 0)),
+        LinkRef::Name(name) => {
+            check_name(name)?;
+            let mut message = Message::new(kind, 0, &ifinfomsg(0, 0, 0));
+            message.text(libc::IFLA_IFNAME, name);
+            message
+        }
+    })
+}
+
+fn not_found(error: Error) -> Error {
+    if error.raw_os_error() == Some(libc::ENODEV) {
+        return error.with_kind(ErrorKind::NotFound);
+    }
+    error
+}

@@ -1,0 +1,179 @@
+//! Making a network.
+
+use super::hosts::Hosts;
+use super::{Inner, Network, State, group, table_name};
+use crate::error::{Error, Result, Step};
+use crate::net::address::Address;
+use crate::net::ip::{IpNet, Mac};
+use crate::net::link::{Link, LinkChange};
+use crate::net::netlink::Netlink;
+use crate::net::nft::Table;
+use crate::ns::{Namespace, Net};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+/// What a [`Network`] is to be.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is made until it is created"]
+pub struct NetworkBuilder {
+    name: String,
+    nets: Vec<IpNet>,
+    own_namespace: bool,
+    masquerade: bool,
+}
+
+impl NetworkBuilder {
+    pub(super) fn new(name: String, net: IpNet) -> Self {
+        Self {
+            name,
+            nets: vec![net.network()],
+            own_namespace: false,
+            masquerade: false,
+        }
+    }
+
+    /// Members have an address of this network, too, such as one of IPv6.
+    pub fn and(mut self, net: IpNet) -> Self {
+        self.nets.push(net.network());
+        self
+    }
+
+    /// Puts the bridge into a namespace of its own, rather than into that of the caller: members reach each
+    /// other and nothing else.
+    pub fn own_namespace(mut self) -> Self {
+        self.own_namespace = true;
+        self
+    }
+
+    /// Members reach what the bridge's namespace reaches, with its address. It forwards packets from then on
+    /// (`ip_forward`).
+    pub fn masquerade(mut self) -> Self {
+        self.masquerade = true;
+        self
+    }
+
+    /// Makes the bridge, with its addresses.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the namespace has an address of the same network, or the
+    /// network no address for a member; `EEXIST` if there is an interface of that name; those of
+    /// [`Nft::install`](crate::net::Nft::install) with [`masquerade`](Self::masquerade). Nothing stays behind.
+    pub fn create(&self) -> Result<Network> {
+        let namespace = match self.own_namespace {
+            true => Namespace::<Net>::create()?,
+            false => Namespace::<Net>::current()?,
+        };
+        let netlink = Netlink::open(&namespace)?;
+        self.check(&netlink)?;
+        let mut batch = netlink
+            .batch()
+            .add(Link::bridge(&*self.name).mac(random_mac()?).up());
+        for net in &self.nets {
+            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
+            if let Some(broadcast) = net.broadcast() {
+                address = address.broadcast(broadcast);
+            }
+            batch = batch.add(address);
+        }
+        let made = batch.commit()?;
+        let finish = || {
+            let index = netlink.link(&*self.name)?.index;
+            netlink.set(LinkChange::of(index).group(group(index)))?;
+            Ok((index, Hosts::create()?))
+        };
+        let (index, hosts) = match finish() {
+            Ok(finished) => finished,
+            Err(error) => {
+                let _ = made.undo();
+                return Err(error);
+            }
+        };
+        drop(made);
+        // From here on, dropping it takes everything away.
+        let network = Network(Arc::new(Inner {
+            name: self.name.clone(),
+            index,
+            nets: self.nets.clone(),
+            namespace,
+            netlink,
+            state: Mutex::new(State {
+                members: BTreeMap::new(),
+                table: self.table(index),
+                nft: None,
+                hosts,
+            }),
+        }));
+        if self.masquerade {
+            self.hide(&network)?;
+        }
+        Ok(network)
+    }
+
+    fn table(&self, index: u32) -> Table {
+        let table = Table::new(table_name(index));
+        self.nets
+            .iter()
+            .fold(table, |table, net| table.hairpin(*net))
+    }
+
+    fn hide(&self, network: &Network) -> Result<()> {
+        let inner = &network.0;
+        let mut state = inner.state();
+        let mut table = state.table.clone();
+        for net in &self.nets {
+            inner.forward(net.address())?;
+            table = table.masquerade(*net);
+        }
+        inner.install(&mut state, table)
+    }
+
+    /// The bridge's address in a network.
+    fn own(&self, net: &IpNet) -> Result<IpNet> {
+        let first = net.nth(1).and_then(|first| IpNet::new(first, net.prefix()));
+        first.ok_or_else(|| self.invalid(format!("{net} has no address for a bridge")))
+    }
+
+    fn check(&self, netlink: &Netlink) -> Result<()> {
+        for (position, net) in self.nets.iter().enumerate() {
+            let is_too_small =
+                net.nth(2).is_none() || net.nth(2) == net.broadcast().map(Into::into);
+            if is_too_small {
+                return Err(self.invalid(format!("{net} has no address for a member")));
+            }
+            if let Some(other) = self.nets[..position]
+                .iter()
+                .find(|other| other.overlaps(net))
+            {
+                return Err(self.invalid(format!("{net} and {other} overlap")));
+            }
+        }
+        for address in netlink.addresses()? {
+            if let Some(net) = self.nets.iter().find(|net| net.overlaps(&address.net)) {
+                let what = format!("{net} overlaps {} on {}", address.net, address.link);
+                return Err(self.invalid(what));
+            }
+        }
+        Ok(())
+    }
+
+    fn invalid(&self, what: String) -> Error {
+        Error::invalid("bridge", format!("{}: {what}", self.name))
+    }
+}
+
+/// An address that no manufacturer gives. A bridge without one of its own has that of one of its ports, and
+/// changes it as they come and go.
+fn random_mac() -> Result<Mac> {
+    let mut bytes = [0; 6];
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|errno| {
+        Error::system(
+            Step::Network,
+            "an address for the bridge",
+            "getrandom",
+            errno,
+        )
+    })?;
+    bytes[0] = bytes[0] & 0xfc | 2;
+    Ok(Mac(bytes))
+}

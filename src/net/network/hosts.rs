@@ -1,0 +1,62 @@
+//! The file by which members find each other's addresses.
+
+use crate::error::{Error, Result, Step};
+use std::fs::{File, OpenOptions};
+use std::net::IpAddr;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A file in the form of hosts(5). It stays the same file, so that a bind mount of it shows what changes.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    path: PathBuf,
+    file: File,
+}
+
+impl Hosts {
+    pub(super) fn create() -> Result<Self> {
+        let mut bytes = [0; 8];
+        let random = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        random.map_err(|errno| {
+            Error::system(
+                Step::Network,
+                "a name for the hosts file",
+                "getrandom",
+                errno,
+            )
+        })?;
+        let name = format!("ringfence-hosts-{:016x}", u64::from_ne_bytes(bytes));
+        let path = std::env::temp_dir().join(name);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o644);
+        let file = options
+            .open(&path)
+            .map_err(|error| Error::io(Step::Network, path.display(), error))?;
+        let hosts = Self { path, file };
+        hosts.write(std::iter::empty())?;
+        Ok(hosts)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes it anew, with these members.
+    pub(super) fn write<'m>(&self, members: impl Iterator<Item = (IpAddr, &'m str)>) -> Result<()> {
+        let mut text = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost\n");
+        for (address, name) in members {
+            text += &format!("{address}\t{name}\n");
+        }
+        let write = || {
+            self.file.write_all_at(text.as_bytes(), 0)?;
+            self.file.set_len(text.len() as u64)
+        };
+        write().map_err(|error| Error::io(Step::Network, self.path.display(), error))
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

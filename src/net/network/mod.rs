@@ -1,0 +1,297 @@
+//! Networks that sandboxes are connected to.
+
+mod create;
+mod hosts;
+mod member;
+
+pub use create::NetworkBuilder;
+pub use member::Member;
+
+use super::ip::IpNet;
+use super::link::{LinkChange, LinkRef};
+use super::netlink::Netlink;
+use super::nft::{Nft, Publish, Table};
+use super::sysctl;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::ns::{Namespace, Net};
+use crate::process::Child;
+use crate::sandbox::Sandbox;
+use crate::sandbox::attach::{Attach, Attached};
+use hosts::Hosts;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A network of namespaces: a bridge, the addresses that its members are given, the ports that are published, and
+/// the names by which members find each other.
+///
+/// It is removed when the last clone of it and the last [`Member`] are dropped: the bridge, what was connected to it, and the
+/// table of nf_tables.
+///
+/// # Privileges
+/// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the caller's user namespace and in those that own the network namespaces.
+/// Without privilege all of it works in a user namespace of one's own, where the caller is root: see
+/// `examples/network.rs`.
+///
+/// # Examples
+/// ```no_run
+/// use ringfence::Sandbox;
+/// use ringfence::net::{Network, Publish};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Network::bridge("lab", "10.9.0.0/24".parse()?).masquerade().create()?;
+/// let sandbox = |name| Sandbox::new().net().uts().hostname(name).network(&network);
+/// let mut web = sandbox("web").command("httpd").args(["-f", "-p", "80"]).spawn()?;
+/// let web_address = network.address_of("web").expect("is a member");
+/// network.publish(Publish::tcp(8080, (web_address, 80).into()))?;
+/// web.wait()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Network(Arc<Inner>);
+
+pub(super) struct Inner {
+    name: String,
+    /// The bridge's index, and the group that it and what leads to it are in.
+    index: u32,
+    nets: Vec<IpNet>,
+    namespace: Namespace<Net>,
+    netlink: Netlink,
+    state: Mutex<State>,
+}
+
+struct State {
+    members: BTreeMap<u32, Entry>,
+    table: Table,
+    nft: Option<Nft>,
+    hosts: Hosts,
+}
+
+/// A member by the number of its address in the network.
+struct Entry {
+    name: Option<String>,
+}
+
+impl Network {
+    /// A bridge of this name, whose first address is the bridge's own. To be [made](NetworkBuilder::create).
+    pub fn bridge(name: impl Into<String>, net: IpNet) -> NetworkBuilder {
+        NetworkBuilder::new(name.into(), net)
+    }
+
+    /// The name of the bridge.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The namespace that the bridge is in.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace<Net> {
+        &self.0.namespace
+    }
+
+    /// The networks that members have addresses of.
+    #[must_use]
+    pub fn nets(&self) -> &[IpNet] {
+        &self.0.nets
+    }
+
+    /// The bridge's own address, which is the members' gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<IpAddr> {
+        self.0.address(0, 1)
+    }
+
+    /// Connects a namespace: it gets an `eth0` with an address that no other member has, a default route
+    /// to the bridge, and its loopback interface is brought up. With a name, the other members find it by that.
+    ///
+    /// Of an IPv6 address the kernel makes the routes on its own, some milliseconds later.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LimitReached`] if there is no address left; `EEXIST` if there is an `eth0`, or a default route,
+    /// already; [`ErrorKind::InvalidInput`] for a name that is another member's, or that a hosts file cannot have.
+    /// Nothing stays behind.
+    pub fn connect(&self, namespace: &Namespace<Net>, name: Option<&str>) -> Result<Member> {
+        member::connect(&self.0, namespace, name)
+    }
+
+    /// The first address of the member of this name.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> Option<IpAddr> {
+        let state = self.0.state();
+        let is_it = |entry: &Entry| entry.name.as_deref() == Some(name);
+        let found = state.members.iter().find(|(_, entry)| is_it(entry));
+        self.0.address(0, *found?.0)
+    }
+
+    /// Leads ports of the bridge's namespace to a member, until that is dropped. From loopback addresses as well.
+    ///
+    /// The namespace forwards packets from then on (`ip_forward`).
+    ///
+    /// # Errors
+    /// Those of [`Nft::install`] and of [`sysctl::set`].
+    pub fn publish(&self, publish: Publish) -> Result<()> {
+        let mut state = self.0.state();
+        self.0.forward(publish.target().ip())?;
+        if publish.target().is_ipv4() {
+            let parameter = format!("ipv4/conf/{}/route_localnet", self.0.name);
+            sysctl::set(&self.0.namespace, &parameter, "1")?;
+        }
+        // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
+        if let Some(number) = self.0.number_of(&state, publish.target().ip()) {
+            let port = port(self.0.index, number);
+            self.0.netlink.set(LinkChange::of(port).hairpin())?;
+        }
+        let table = state.table.clone().publish(publish);
+        self.0.install(&mut state, table)
+    }
+
+    /// A file in the form of hosts(5) with the names of the members, kept up to date. To be bound at `/etc/hosts`:
+    /// `sandbox.bind_ro(network.hosts_path(), "/etc/hosts")`.
+    #[must_use]
+    pub fn hosts_path(&self) -> std::path::PathBuf {
+        self.0.state().hosts.path().to_owned()
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The address with this number in one of the networks.
+    fn address(&self, net: usize, number: u32) -> Option<IpAddr> {
+        self.nets.get(net)?.nth(number.into())
+    }
+
+    /// The number of the member that has this address.
+    fn number_of(&self, state: &State, address: IpAddr) -> Option<u32> {
+        let nets = 0..self.nets.len();
+        let mut all = nets.flat_map(|net| state.members.keys().map(move |number| (net, *number)));
+        let (_, number) = all.find(|(net, number)| self.address(*net, *number) == Some(address))?;
+        Some(number)
+    }
+
+    /// Lets the namespace forward packets of the family of an address.
+    fn forward(&self, of: IpAddr) -> Result<()> {
+        let parameter = match of {
+            IpAddr::V4(_) => "ipv4/ip_forward",
+            IpAddr::V6(_) => "ipv6/conf/all/forwarding",
+        };
+        // It may be on where it cannot be written.
+        if sysctl::get(&self.namespace, parameter)? == "1" {
+            return Ok(());
+        }
+        sysctl::set(&self.namespace, parameter, "1")
+    }
+
+    /// Puts a table in the place of the one that there is.
+    fn install(&self, state: &mut State, table: Table) -> Result<()> {
+        let nft = match state.nft.take() {
+            Some(nft) => nft,
+            None => Nft::open(&self.namespace)?,
+        };
+        let installed = nft.install(&table);
+        state.nft = Some(nft);
+        installed?;
+        state.table = table;
+        Ok(())
+    }
+
+    fn write_hosts(&self, state: &State) -> Result<()> {
+        let members = state.members.iter().filter_map(|(number, entry)| {
+            let addresses = (0..self.nets.len()).filter_map(|net| self.address(net, *number));
+            Some((addresses, entry.name.as_deref()?))
+        });
+        let lines = members.flat_map(|(addresses, name)| addresses.map(move |one| (one, name)));
+        state.hosts.write(lines)
+    }
+
+    /// What a member leaves: its number is free, and nothing leads to its addresses.
+    fn leave(&self, number: u32) {
+        let mut state = self.state();
+        state.members.remove(&number);
+        let _ = self.write_hosts(&state);
+        let addresses: Vec<_> = (0..self.nets.len())
+            .filter_map(|net| self.address(net, number))
+            .collect();
+        let mut table = state.table.clone();
+        if table.unpublish(&addresses) {
+            let _ = self.install(&mut state, table);
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(nft) = &state.nft {
+            let _ = nft.remove(&table_name(self.index));
+        }
+        // Its members as well, in one go.
+        let _ = self.netlink.delete_group(group(self.index));
+    }
+}
+
+/// The group of interfaces that belong to the bridge with this index, which nothing else in its namespace has.
+fn group(index: u32) -> u32 {
+    const OURS: u32 = 0x5246_0000;
+    OURS.wrapping_add(index)
+}
+
+fn table_name(index: u32) -> String {
+    format!("ringfence-{index}")
+}
+
+impl Attach for Inner {
+    fn attach(self: Arc<Self>, child: &Child, name: Option<&str>) -> Result<Attached> {
+        let namespace = Namespace::<Net>::of_pidfd(child)?;
+        Ok(Box::new(member::connect(&self, &namespace, name)?))
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Sandbox {
+    /// Connects the sandbox to a network before its program starts: the program is held at the
+    /// [gate](crate::Command::gate) until its `eth0` is up. Needs [`net`](Self::net). Its [`hostname`](Self::hostname), if it has
+    /// one, is the name by which other members find it.
+    ///
+    /// It is a member as long as its [`Child`] exists.
+    ///
+    /// # Errors
+    /// [`Plan::spawn`](crate::Plan::spawn) has those of [`Network::connect`]. The program is then not started.
+    pub fn network(mut self, network: &Network) -> Self {
+        self.attach.push(Arc::clone(&network.0) as Arc<dyn Attach>);
+        self
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Network");
+        debug.field("name", &self.name).field("nets", &self.nets);
+        debug.field("members", &self.state().members.len()).finish()
+    }
+}
+
+fn exhausted(nets: &[IpNet]) -> Error {
+    let nets: Vec<_> = nets.iter().map(IpNet::to_string).collect();
+    let what = format!("no address of {} is left", nets.join(" or "));
+    Error::other(ErrorKind::LimitReached, Step::Network, what)
+}
+
+/// What leads to a member, in the bridge's namespace.
+fn port(index: u32, number: u32) -> LinkRef {
+    LinkRef::Name(format!("rf{index}-{number}"))
+}

@@ -1,0 +1,263 @@
+//! All or nothing.
+
+use std::net::Ipv4Addr;
+
+use ringfence::net::{
+    Address, Batch, Change, Family, Link, LinkChange, Neighbour, Netlink, Network, Peer, Route,
+    Rule,
+};
+use ringfence::{ErrorKind, Step};
+
+use super::{MAC, create, everything, ip, names, net, with_capabilities};
+use crate::common::faults::{Faults, syscalls, window};
+use crate::common::require;
+
+/// One change of every sort, those of an interface that was there before included.
+fn changes<'a>() -> Vec<Change<'a>> {
+    vec![
+        Link::bridge("br0").up().into(),
+        Link::veth("v0", Peer::new("v1")).master("br0").up().into(),
+        LinkChange::of("v1").up().into(),
+        LinkChange::of("old")
+            .mtu(1000)
+            .mac(MAC)
+            .rename("new")
+            .up()
+            .into(),
+        Address::new("br0", net("10.9.0.1/24")).into(),
+        Address::new("br0", net("fd00:9::1/64")).nodad().into(),
+        Address::new("new", net("10.8.0.1/24")).into(),
+        Route::to(net("10.10.0.0/16"))
+            .via(Ipv4Addr::new(10, 9, 0, 2))
+            .into(),
+        Route::to(net("fd00:10::/32")).dev("br0").into(),
+        Neighbour::new("br0", Ipv4Addr::new(10, 9, 0, 9), MAC).into(),
+        Rule::new(Family::V4)
+            .from(net("10.9.0.0/24"))
+            .priority(9)
+            .into(),
+    ]
+}
+
+fn batch<'a>(netlink: &'a Netlink, changes: Vec<Change<'a>>) -> Batch<'a> {
+    let add = |batch: Batch<'a>, change| batch.add(change);
+    changes.into_iter().fold(netlink.batch(), add)
+}
+
+#[test]
+fn a_batch_is_made_and_undone_as_a_whole() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        netlink.add(Link::veth("old", Peer::new("other"))).unwrap();
+        let before = everything(&namespace);
+        let committed = batch(&netlink, changes()).commit().unwrap();
+        let made = names(&netlink).unwrap();
+        for name in ["br0", "v0", "v1", "new"] {
+            assert!(made.iter().any(|made| made == name), "{made:?}");
+        }
+        assert_eq!(ip(&namespace, "route show 10.10.0.0/16")[0]["dev"], "br0");
+        assert_eq!(ip(&namespace, "link show new")[0]["mtu"], 1000);
+        assert_eq!(
+            ip(&namespace, "addr show dev br0")[0]["addr_info"][0]["local"],
+            "10.9.0.1"
+        );
+        committed.undo().unwrap();
+        assert_eq!(everything(&namespace), before);
+    });
+}
+
+#[test]
+fn a_failure_at_any_change_leaves_nothing() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        netlink.add(Link::veth("old", Peer::new("other"))).unwrap();
+        let before = everything(&namespace);
+        for position in 0..=changes().len() {
+            // The kernel refuses it, and goes on with what comes after it.
+            let mut changes = changes();
+            changes.insert(position, Link::bridge("bad").mtu(1).into());
+            let error = batch(&netlink, changes).commit().unwrap_err();
+            assert!(
+                error.to_string().contains("add bridge bad"),
+                "{position}: {error:?}"
+            );
+            assert_eq!(error.step(), Some(Step::Link));
+            assert_eq!(error.hint(), None, "{position}");
+            assert_eq!(everything(&namespace), before, "{position}");
+        }
+        // Nothing at all is sent if one cannot be expressed.
+        let mut changes = changes();
+        changes.push(Link::bridge("a/b").into());
+        let error = batch(&netlink, changes).commit().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(everything(&namespace), before);
+    });
+}
+
+#[test]
+fn each_change_can_be_the_one_that_fails() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        netlink.add(Link::veth("old", Peer::new("other"))).unwrap();
+        let before = everything(&namespace);
+        for (position, change) in changes().into_iter().enumerate() {
+            // Made twice, everything but a change of an interface is EEXIST.
+            let mut changes = changes();
+            let is_set = matches!(change, Change::Set(_));
+            changes.push(change);
+            let result = batch(&netlink, changes).commit();
+            match result {
+                Ok(committed) => {
+                    assert!(is_set, "{position}");
+                    committed.undo().unwrap();
+                }
+                Err(error) if is_set => assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}"),
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}"),
+            }
+            assert_eq!(everything(&namespace), before, "{position}");
+        }
+    });
+}
+
+#[test]
+fn what_was_made_in_another_namespace_goes_as_well() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (here, netlink) = create();
+        let (left, in_left) = create();
+        let (right, in_right) = create();
+        let before = [&here, &left, &right].map(everything);
+        let result = netlink
+            .batch()
+            .add(Link::veth("eth0", Peer::new("eth0").namespace(&right)).namespace(&left))
+            .add(Link::veth("v0", Peer::new("eth1").namespace(&right)))
+            .add(Link::bridge("bad").mtu(1))
+            .commit();
+        assert!(result.is_err());
+        assert_eq!([&here, &left, &right].map(everything), before);
+        let committed = netlink
+            .batch()
+            .add(Link::veth("eth0", Peer::new("eth0").namespace(&right)).namespace(&left))
+            .commit()
+            .unwrap();
+        assert_eq!(names(&in_left).unwrap(), ["lo", "eth0"]);
+        assert_eq!(names(&in_right).unwrap(), ["lo", "eth0"]);
+        committed.undo().unwrap();
+        assert_eq!([&here, &left, &right].map(everything), before);
+    });
+}
+
+#[test]
+fn a_thousand_changes_fit_and_the_last_may_fail() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        netlink.add(Link::bridge("br0").up()).unwrap();
+        let before = everything(&namespace);
+        let address = |n: u32| {
+            let host = Ipv4Addr::from(0x0a09_0000 + n);
+            Address::new("br0", ringfence::net::IpNet::new(host, 16).unwrap())
+        };
+        let all = |count| {
+            (1..=count)
+                .map(|n| address(n).into())
+                .collect::<Vec<Change<'_>>>()
+        };
+        let committed = batch(&netlink, all(1000)).commit().unwrap();
+        let count = || {
+            netlink
+                .addresses()
+                .unwrap()
+                .iter()
+                .filter(|found| found.net.prefix() == 16)
+                .count()
+        };
+        assert_eq!(count(), 1000);
+        committed.undo().unwrap();
+        assert_eq!(everything(&namespace), before);
+        let mut changes = all(500);
+        changes.push(address(1).into());
+        let error = batch(&netlink, changes).commit().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
+        assert_eq!(everything(&namespace), before);
+    });
+}
+
+#[test]
+fn a_socket_serves_many_threads() {
+    with_capabilities!({
+        require!(netns);
+        let (_namespace, netlink) = create();
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let netlink = &netlink;
+                scope.spawn(move || {
+                    for round in 0..10 {
+                        let name = format!("b{thread}-{round}");
+                        netlink.add(Link::bridge(&name)).unwrap();
+                        assert!(names(netlink).unwrap().contains(&name));
+                        netlink.delete_link(name).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(names(&netlink).unwrap(), ["lo"]);
+    });
+}
+
+#[test]
+fn a_call_that_fails_leaves_nothing() {
+    const INJECTED: i32 = libc::EXDEV;
+    with_capabilities!({
+        require!(netns, seccomp_notify, program("ip"));
+        // Without answers nobody knows what was done, so those are let through.
+        let faults = Faults::new(syscalls![SYS_sendto, SYS_socket, SYS_connect, SYS_setns]);
+        let many = || {
+            let (namespace, netlink) = create();
+            netlink.add(Link::bridge("br0").up()).unwrap();
+            let before = everything(&namespace);
+            let addresses = (1..=250).map(|n: u8| {
+                let net = ringfence::net::IpNet::new([10, 9, 0, n], 24);
+                Address::new("br0", net.unwrap()).into()
+            });
+            let result = window(|| batch(&netlink, addresses.collect()).commit().map(drop));
+            match result {
+                Ok(()) => {
+                    let listed = netlink.addresses().unwrap();
+                    let ours = listed.iter().filter(|address| address.net.prefix() == 24);
+                    assert_eq!(ours.count(), 250);
+                }
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(INJECTED), "{error:?}");
+                    assert_eq!(everything(&namespace), before);
+                }
+            }
+        };
+        // One to look the bridge up, and three for the addresses.
+        let calls = faults.sweep(INJECTED, many, |k, run| {
+            assert!(run.succeeded(), "{k}: {run}")
+        });
+        assert_eq!(calls, 4);
+        let member = || {
+            crate::common::sys::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
+            let network = Network::bridge("lab", net("10.9.0.0/24")).create().unwrap();
+            let host = network.namespace().try_clone().unwrap();
+            let namespace = ringfence::ns::Namespace::create().unwrap();
+            let before = [&host, &namespace].map(everything);
+            match window(|| network.connect(&namespace, Some("web"))) {
+                Ok(_member) => assert!(network.address_of("web").is_some()),
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(INJECTED), "{error:?}");
+                    assert_eq!([&host, &namespace].map(everything), before);
+                    assert_eq!(network.address_of("web"), None);
+                }
+            }
+        };
+        faults.sweep(INJECTED, member, |k, run| {
+            assert!(run.succeeded(), "{k}: {run}")
+        });
+    });
+}

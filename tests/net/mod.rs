@@ -1,0 +1,195 @@
+mod batch;
+mod entries;
+mod links;
+mod named;
+mod network;
+mod nft;
+mod pool;
+mod traffic;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ringfence::Result;
+use ringfence::net::{Address, IpNet, Link, LinkChange, Mac, Netlink, Peer};
+use ringfence::ns::{Namespace, Net};
+use serde_json::Value;
+
+use crate::support::with_capabilities;
+
+/// A namespace, and a socket of it.
+fn create() -> (Namespace<Net>, Netlink) {
+    let namespace = Namespace::<Net>::create().unwrap();
+    let netlink = Netlink::open(&namespace).unwrap();
+    (namespace, netlink)
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
+
+/// Runs a program in a namespace; what it writes.
+#[track_caller]
+fn run(namespace: &Namespace<Net>, program: &str, arguments: &str) -> String {
+    let arguments: Vec<_> = arguments.split_whitespace().collect();
+    let run = || Command::new(program).args(&arguments).output();
+    let output = namespace.run_in(run).unwrap().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `ip -j -d` says in a namespace.
+#[track_caller]
+fn ip(namespace: &Namespace<Net>, arguments: &str) -> Vec<Value> {
+    let text = run(namespace, "ip", &format!("-j -d {arguments}"));
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    match serde_json::from_str(&text).unwrap() {
+        Value::Array(all) => all,
+        other => panic!("{other}"),
+    }
+}
+
+/// Everything ip(8) shows of a namespace but for counters and what comes and goes by itself: whether there
+/// is a carrier, the IPv6 addresses that the kernel makes when there is one, and the queue that an interface
+/// gets when it comes up.
+fn everything(namespace: &Namespace<Net>) -> Vec<String> {
+    let mut text = run(namespace, "ip", "-d link show");
+    for what in [
+        "addr show",
+        "route show table all",
+        "-6 route show table all",
+        "rule",
+        "neigh",
+    ] {
+        text += &run(namespace, "ip", what);
+    }
+    let moving = [
+        "valid_lft",
+        "_timer",
+        "fe80:",
+        "ff00::/8",
+        "local proto kernel metric 0",
+    ];
+    let is_steady = |line: &&str| !moving.iter().any(|word| line.contains(word));
+    let mut steady = Vec::new();
+    for line in text.lines().filter(is_steady) {
+        let is_moving = |word: &&str| {
+            word.contains("NO-CARRIER") || word.ends_with("UP>") || *word == "linkdown"
+        };
+        let mut words: Vec<_> = line.split(' ').filter(|word| !is_moving(word)).collect();
+        for changing in ["state", "qdisc"] {
+            if let Some(at) = words.iter().position(|word| *word == changing) {
+                words.drain(at..at + 2);
+            }
+        }
+        let flags = if line.contains(",UP") { "up " } else { "" };
+        steady.push(flags.to_owned() + &words.join(" "));
+    }
+    steady
+}
+
+/// Two namespaces with an `eth0` each that lead to each other, with these addresses.
+fn connected(here: &str, there: &str) -> [(Namespace<Net>, Netlink); 2] {
+    let (left, right) = (create(), create());
+    left.1
+        .batch()
+        .add(Link::veth("eth0", Peer::new("eth0").namespace(&right.0)).up())
+        .add(Address::new("eth0", net(here)).nodad())
+        .commit()
+        .unwrap();
+    right
+        .1
+        .batch()
+        .add(LinkChange::of("eth0").up())
+        .add(Address::new("eth0", net(there)).nodad())
+        .commit()
+        .unwrap();
+    [left, right]
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection from one namespace to a port of another's, and back. Returns the address that the server saw.
+#[track_caller]
+fn tcp(
+    from: &Namespace<Net>,
+    to: SocketAddr,
+    server: &Namespace<Net>,
+    bound: SocketAddr,
+) -> IpAddr {
+    let listener = server.run_in(|| TcpListener::bind(bound)).unwrap().unwrap();
+    let mut client = from.run_in(|| connect(to)).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut served, peer) = listener.accept().unwrap();
+    served.write_all(b"hello").unwrap();
+    drop(served);
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "hello");
+    peer.ip()
+}
+
+/// Where there is IPv6, the kernel makes the routes of a new address a moment later.
+#[track_caller]
+fn connect(to: SocketAddr) -> TcpStream {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match TcpStream::connect_timeout(&to, PATIENCE) {
+            Err(error) if to.is_ipv6() && Instant::now() < deadline => {
+                let not_yet = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
+                assert!(not_yet.contains(&error.kind()), "{to}: {error}");
+                std::thread::yield_now();
+            }
+            other => return other.unwrap_or_else(|error| panic!("{to}: {error}")),
+        }
+    }
+}
+
+/// A datagram, and its answer. Returns the address that the server saw.
+#[track_caller]
+fn udp(
+    from: &Namespace<Net>,
+    to: SocketAddr,
+    server: &Namespace<Net>,
+    bound: SocketAddr,
+) -> IpAddr {
+    let any: SocketAddr = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }
+        .parse()
+        .unwrap();
+    let service = server.run_in(|| UdpSocket::bind(bound)).unwrap().unwrap();
+    let client = from.run_in(|| UdpSocket::bind(any)).unwrap().unwrap();
+    for socket in [&service, &client] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    client.connect(to).unwrap();
+    client.send(b"hello").unwrap();
+    let mut bytes = [0; 16];
+    let (_, peer) = service.recv_from(&mut bytes).unwrap();
+    service.send_to(b"there", peer).unwrap();
+    let length = client.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"there");
+    peer.ip()
+}
+
+/// TCP and UDP from one to the other.
+#[track_caller]
+fn both_ways(from: &Namespace<Net>, to: &str, server: &Namespace<Net>) {
+    let to = SocketAddr::new(address(to), 80);
+    tcp(from, to, server, to);
+    udp(from, to, server, to);
+}
+
+fn names(netlink: &Netlink) -> Result<Vec<String>> {
+    Ok(netlink.links()?.into_iter().map(|link| link.name).collect())
+}
