@@ -15,8 +15,8 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use ringfence::{
-    Command, ErrorKind, Extent, IdMap, Namespaces, Plan, Rootfs, Sandbox, Setgroups, Stdio, Step,
-    TimeOffset, Tmpfs,
+    Bind, Command, ErrorKind, Extent, IdMap, Namespaces, Plan, Rootfs, Sandbox, Setgroups, Stdio,
+    Step, TimeOffset, Tmpfs,
 };
 use rustix::process::{Resource, geteuid, getrlimit};
 
@@ -129,9 +129,17 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
         (root().bind("", "/a"), "bind", ""),
         (root().bind("/a\0b", "/a"), "bind", "NUL"),
         (root().bind("/usr", "/"), "bind", "rootfs"),
+        (
+            new()
+                .mount()
+                .rootfs(Rootfs::bind("/", Bind::new().optional())),
+            "rootfs",
+            "missing",
+        ),
         (root().tmpfs(""), "tmpfs", "absolute"),
         (root().dir("/a\0"), "dir", "NUL"),
         (root().file("relative", ""), "file", "absolute"),
+        (root().chmod("/a", 0o10000), "chmod", "7777"),
         (root().symlink("", "/a"), "symlink", "empty"),
         (root().symlink("a\0", "/a"), "symlink", "NUL"),
         (root().symlink("a".repeat(4096), "/a"), "symlink", "4095"),

@@ -1,5 +1,6 @@
 //! bwrap(1).
 
+use super::bwrap_life::adopt;
 use super::probe::Facts;
 use super::row::{Row, Status, compare, row};
 use super::tools::Pair;
@@ -20,7 +21,7 @@ fn programs(options: &str) -> Row {
 }
 
 fn bwrap(options: &str) -> Row {
-    row(options).view(view).says_the_same()
+    row(options).view(view).says_the_same().leaves_processes()
 }
 
 /// What of the new root does not matter: where bubblewrap has it from, mounts that cover others, what of the
@@ -395,6 +396,7 @@ fn as_root() {
     let pair = Pair::find("bwrap");
     isolated(|| {
         require!(root, program("bwrap"));
+        adopt();
         let mut rows = for_anybody();
         rows.extend([
             all("--uid 5").fails(1, "Specifying --uid requires --unshare-user or --userns"),
@@ -414,6 +416,7 @@ fn as_user() {
     let pair = Pair::find("bwrap");
     isolated_as_user(|| {
         require!(userns, program("bwrap"));
+        adopt();
         let mut rows = for_anybody();
         rows.extend([
             all("").new_namespaces(&["mnt", "user"]),

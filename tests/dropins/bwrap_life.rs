@@ -1,11 +1,12 @@
 //! bwrap(1) while the program runs, and before: who waits for whom, and who ends with whom.
 
+use super::row::wait_for_adopted;
 use super::tools::Pair;
 use crate::common::{isolated_as_both, require, sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::OwnedFd;
@@ -70,7 +71,7 @@ impl Held {
     fn end(mut self) -> i32 {
         drop(self.tool.stdin.take());
         let code = self.tool.wait().unwrap().code().unwrap();
-        while wait(WaitOptions::empty()).is_ok() {}
+        wait_for_adopted();
         code
     }
 }
@@ -92,7 +93,8 @@ fn each_tool(run: impl Fn(&Path)) {
     }
 }
 
-fn adopt() {
+/// What a tool leaves running becomes a child of the caller.
+pub(super) fn adopt() {
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).unwrap();
 }
@@ -149,7 +151,7 @@ fn the_program_dies_with_the_tool() {
                 held.tool.kill().unwrap();
                 assert!(is_readable(&process, 10), "{}", tool.display());
                 held.tool.wait().unwrap();
-                while wait(WaitOptions::empty()).is_ok() {}
+                wait_for_adopted();
             }
         });
     });

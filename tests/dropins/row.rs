@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
+use rustix::process::{WaitOptions, wait};
 
 use super::probe::{self, Facts};
 use super::tools::Pair;
@@ -38,6 +38,8 @@ pub(super) struct Row {
     view: Option<fn(&mut Facts)>,
     /// The tools begin with the same line when they fail.
     says_the_same: bool,
+    /// The original does not wait for all that it starts.
+    leaves_processes: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ pub(super) fn row(options: impl AsRef<str>) -> Row {
         descriptors: Vec::new(),
         view: None,
         says_the_same: false,
+        leaves_processes: false,
     }
 }
 
@@ -172,6 +175,12 @@ impl Row {
 
     pub(super) fn says_the_same(mut self) -> Self {
         self.says_the_same = true;
+        self
+    }
+
+    /// What the original leaves running is waited for, by a caller that has no other children.
+    pub(super) fn leaves_processes(mut self) -> Self {
+        self.leaves_processes = true;
         self
     }
 
@@ -325,15 +334,14 @@ struct Seen {
     message: String,
 }
 
-/// What the original leaves running, such as process 1 of a namespace, is not ours to answer for.
-fn wait_for_adopted() {
+/// Process 1 of a namespace, for instance.
+pub(super) fn wait_for_adopted() {
     while wait(WaitOptions::empty()).is_ok() {}
 }
 
 /// Runs all rows; fails with everything that is not as it should be.
 pub(super) fn compare(pair: &Pair, rows: Vec<Row>) {
     probe::hand_on_references();
-    set_child_subreaper(Some(getpid())).unwrap();
     let (mut wrong, mut compared) = (Vec::new(), 0);
     let count = rows.len();
     for row in rows {
@@ -349,7 +357,9 @@ pub(super) fn compare(pair: &Pair, rows: Vec<Row>) {
             (Some(original), None) => {
                 compared += 1;
                 errors.extend(row.compare(&seen, &row.run(&original.path)));
-                wait_for_adopted();
+                if row.leaves_processes {
+                    wait_for_adopted();
+                }
                 None
             }
         };

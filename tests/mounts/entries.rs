@@ -148,38 +148,6 @@ fn permissions_are_changed() {
 }
 
 #[test]
-fn a_root_can_be_restricted_from_the_beginning() {
-    isolated_as_both(|| {
-        require!(userns, new_proc);
-        let dir = TempDir::new().unwrap();
-        root_dir(dir.path());
-        for name in ["bin", "sbin", "lib", "lib64"] {
-            let link = Path::new("/").join(name).read_link();
-            symlink(link.unwrap_or_default(), dir.path().join(name)).unwrap();
-        }
-        let root = |bind| namespaces().rootfs(Rootfs::bind(dir.path(), bind));
-        let read_only = root(Bind::new().read_only())
-            .bind_ro("/usr", "/usr")
-            .proc("/proc");
-        let found = options(&read_only, "/");
-        for word in ["ro", "nosuid", "nodev"] {
-            assert!(found.iter().any(|one| one == word), "{word}: {found:?}");
-        }
-        let error = try_sh(&read_only.dir("/missing"), "true").unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
-        assert!(!dir.path().join("missing").exists());
-        let writable = root(Bind::new().allow_suid())
-            .bind_ro("/usr", "/usr")
-            .proc("/proc");
-        let found = options(&writable, "/");
-        assert!(found.iter().any(|one| one == "rw"), "{found:?}");
-        assert!(found.iter().any(|one| one == "nodev"), "{found:?}");
-        let optional = try_sh(&root(Bind::new().optional()), "true").unwrap_err();
-        assert_eq!(optional.setter(), Some("rootfs"));
-    });
-}
-
-#[test]
 fn procfs_shows_less_where_asked() {
     isolated_as_both(|| {
         require!(userns, new_proc, kernel(5, 8));

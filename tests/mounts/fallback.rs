@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use ringfence::{Bind, MountLock, Overlay, Rootfs, Sandbox, Tmpfs};
@@ -9,7 +10,7 @@ use rustix::mount::{MountFlags, mount, mount_bind};
 use tempfile::TempDir;
 
 use crate::common::{in_forked_child, isolated_as_both, require};
-use crate::inside::{Kernel, in_tmpfs, namespaces, programs, sh};
+use crate::inside::{Kernel, in_tmpfs, namespaces, options, programs, sh, try_sh};
 
 /// Runs the body once for each kernel, in a process where that is what there is.
 fn on_each(body: impl Fn(Kernel)) {
@@ -289,5 +290,43 @@ fn without_a_user_namespace() {
             );
             assert_eq!(said, "done\n");
         });
+    });
+}
+
+/// What holds of a root that is read-only, or may hold set-user-id programs, from the beginning.
+fn check_restricted_root(dir: &Path) {
+    let root = |bind| {
+        let sandbox = namespaces().rootfs(Rootfs::bind(dir, bind));
+        sandbox.bind_ro("/usr", "/usr").proc("/proc")
+    };
+    let read_only = root(Bind::new().read_only());
+    for (sandbox, expected) in [
+        (&read_only, ["ro", "nosuid", "nodev"]),
+        (&root(Bind::new().allow_suid()), ["rw", "rw", "nodev"]),
+    ] {
+        let found = options(sandbox, "/");
+        for word in expected {
+            assert!(found.iter().any(|one| one == word), "{word}: {found:?}");
+        }
+    }
+    let error = try_sh(&read_only.dir("/missing"), "true").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    assert!(!dir.join("missing").exists());
+}
+
+#[test]
+fn a_root_is_restricted_from_the_beginning() {
+    isolated_as_both(|| {
+        require!(userns, new_proc);
+        let dir = TempDir::new().unwrap();
+        for name in ["usr", "proc"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for name in ["bin", "sbin", "lib", "lib64"] {
+            if let Ok(target) = Path::new("/").join(name).read_link() {
+                symlink(target, dir.path().join(name)).unwrap();
+            }
+        }
+        on_each(|_| check_restricted_root(dir.path()));
     });
 }
