@@ -245,7 +245,8 @@ enum Undo<'a> {
 /// A change may name an interface that an earlier one adds.
 ///
 /// The kernel has no such transactions: it goes on after a change that it refuses. So what it did is undone, in
-/// reverse order. For a moment others may see a part of it.
+/// reverse order. For a moment others may see a part of it. Only if the kernel's answers are lost, for lack of
+/// memory, does what it did stay.
 ///
 /// # Examples
 /// ```no_run
@@ -325,7 +326,6 @@ impl<'a> Batch<'a> {
             undo: Vec::new(),
         };
         let mut refused: Option<(usize, Refusal)> = None;
-        let results = results.unwrap_or_else(|refusal| vec![Err(refusal)]);
         for (position, result) in results.into_iter().enumerate() {
             match (result, undos[position].take()) {
                 (Ok(()), Some(undo)) => done.undo.push(undo),
@@ -404,9 +404,9 @@ fn send(netlink: &Netlink, messages: &mut Vec<Message>) -> Result<()> {
     let mut first = Ok(());
     for message in std::mem::take(messages) {
         let mut message = [message];
-        let results = netlink.socket().request(&mut message);
-        let result = results.and_then(|mut results| results.pop().unwrap_or(Ok(())));
-        let Err(refusal) = result else { continue };
+        let Some(Err(refusal)) = netlink.socket().request(&mut message).pop() else {
+            continue;
+        };
         // It has gone with something else.
         let is_gone = matches!(
             refusal.errno,

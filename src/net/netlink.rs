@@ -253,9 +253,10 @@ impl Netlink {
     /// Sends a message and returns when it has been done.
     pub(super) fn one(&self, deed: Deed, message: Message) -> Result<()> {
         let mut message = [message];
-        let results = self.socket().request(&mut message);
-        let result = results.and_then(|mut results| results.pop().unwrap_or(Ok(())));
-        result.map_err(|refusal| deed.refused(&refusal, message.first()))
+        let result = self.socket().request(&mut message).pop();
+        result
+            .unwrap_or(Ok(()))
+            .map_err(|refusal| deed.refused(&refusal, message.first()))
     }
 
     pub(super) fn deed(&self, step: Step, object: impl Into<String>) -> Deed {

@@ -102,25 +102,24 @@ impl Socket {
     }
 
     /// Sends all of them at once, or where they are many, some at a time until one is refused. The
-    /// kernel goes on after a message that it refuses. The results of those that were sent, in order.
-    pub(super) fn request(
-        &mut self,
-        messages: &mut [Message],
-    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+    /// kernel goes on after a message that it refuses. The results of those that were sent, in order;
+    /// where sending failed, the last is that.
+    pub(super) fn request(&mut self, messages: &mut [Message]) -> Vec<Result<(), Refusal>> {
         let mut results = Vec::with_capacity(messages.len());
         for part in messages.chunks_mut(MESSAGES_PER_SEND) {
             for message in part.iter_mut() {
                 message.add_flags(REQUEST | ACK);
             }
-            let first = self.send(part)?;
-            let answers = self.acknowledgements(first, part.len())?;
-            let refused = answers.iter().any(Result::is_err);
-            results.extend(answers);
-            if refused {
+            let first = self.send(part);
+            match first.and_then(|first| self.acknowledgements(first, part.len())) {
+                Ok(answers) => results.extend(answers),
+                Err(refusal) => results.push(Err(refusal)),
+            }
+            if results.iter().any(Result::is_err) {
                 break;
             }
         }
-        Ok(results)
+        results
     }
 
     /// A transaction of nf_tables, from its beginning to its end: the kernel itself does all or

@@ -3,11 +3,13 @@
 use std::net::Ipv4Addr;
 
 use ringfence::net::{
-    Address, Batch, Change, Family, Link, LinkChange, Neighbour, Netlink, Peer, Route, Rule,
+    Address, Batch, Change, Family, Link, LinkChange, Neighbour, Netlink, Network, Peer, Route,
+    Rule,
 };
 use ringfence::{ErrorKind, Step};
 
 use super::{MAC, create, everything, ip, names, net, with_capabilities};
+use crate::common::faults::{Faults, syscalls, window};
 use crate::common::require;
 
 /// One change of every sort, those of an interface that was there before included.
@@ -203,5 +205,59 @@ fn a_socket_serves_many_threads() {
             }
         });
         assert_eq!(names(&netlink).unwrap(), ["lo"]);
+    });
+}
+
+#[test]
+fn a_call_that_fails_leaves_nothing() {
+    const INJECTED: i32 = libc::EXDEV;
+    with_capabilities!({
+        require!(netns, seccomp_notify, program("ip"));
+        // Without answers nobody knows what was done, so those are let through.
+        let faults = Faults::new(syscalls![SYS_sendto, SYS_socket, SYS_connect, SYS_setns]);
+        let many = || {
+            let (namespace, netlink) = create();
+            netlink.add(Link::bridge("br0").up()).unwrap();
+            let before = everything(&namespace);
+            let addresses = (1..=250).map(|n: u8| {
+                let net = ringfence::net::IpNet::new([10, 9, 0, n], 24);
+                Address::new("br0", net.unwrap()).into()
+            });
+            let result = window(|| batch(&netlink, addresses.collect()).commit().map(drop));
+            match result {
+                Ok(()) => {
+                    let listed = netlink.addresses().unwrap();
+                    let ours = listed.iter().filter(|address| address.net.prefix() == 24);
+                    assert_eq!(ours.count(), 250);
+                }
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(INJECTED), "{error:?}");
+                    assert_eq!(everything(&namespace), before);
+                }
+            }
+        };
+        // One to look the bridge up, and three for the addresses.
+        let calls = faults.sweep(INJECTED, many, |k, run| {
+            assert!(run.succeeded(), "{k}: {run}")
+        });
+        assert_eq!(calls, 4);
+        let member = || {
+            crate::common::sys::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
+            let network = Network::bridge("lab", net("10.9.0.0/24")).create().unwrap();
+            let host = network.namespace().try_clone().unwrap();
+            let namespace = ringfence::ns::Namespace::create().unwrap();
+            let before = [&host, &namespace].map(everything);
+            match window(|| network.connect(&namespace, Some("web"))) {
+                Ok(_member) => assert!(network.address_of("web").is_some()),
+                Err(error) => {
+                    assert_eq!(error.raw_os_error(), Some(INJECTED), "{error:?}");
+                    assert_eq!([&host, &namespace].map(everything), before);
+                    assert_eq!(network.address_of("web"), None);
+                }
+            }
+        };
+        faults.sweep(INJECTED, member, |k, run| {
+            assert!(run.succeeded(), "{k}: {run}")
+        });
     });
 }

@@ -7,10 +7,10 @@ mod nft;
 mod pool;
 mod traffic;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringfence::Result;
 use ringfence::net::{Address, IpNet, Link, LinkChange, Mac, Netlink, Peer};
@@ -129,11 +129,7 @@ fn tcp(
     bound: SocketAddr,
 ) -> IpAddr {
     let listener = server.run_in(|| TcpListener::bind(bound)).unwrap().unwrap();
-    let connect = || TcpStream::connect_timeout(&to, PATIENCE);
-    let mut client = from
-        .run_in(connect)
-        .unwrap()
-        .unwrap_or_else(|error| panic!("{to}: {error}"));
+    let mut client = from.run_in(|| connect(to)).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut served, peer) = listener.accept().unwrap();
     served.write_all(b"hello").unwrap();
@@ -142,6 +138,22 @@ fn tcp(
     client.read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
     peer.ip()
+}
+
+/// Where there is IPv6, the kernel makes the routes of a new address a moment later.
+#[track_caller]
+fn connect(to: SocketAddr) -> TcpStream {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match TcpStream::connect_timeout(&to, PATIENCE) {
+            Err(error) if to.is_ipv6() && Instant::now() < deadline => {
+                let not_yet = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
+                assert!(not_yet.contains(&error.kind()), "{to}: {error}");
+                std::thread::yield_now();
+            }
+            other => return other.unwrap_or_else(|error| panic!("{to}: {error}")),
+        }
+    }
 }
 
 /// A datagram, and its answer. Returns the address that the server saw.

@@ -107,6 +107,8 @@ impl Network {
     /// Connects a namespace: it gets an `eth0` with an address that no other member has, a default route
     /// to the bridge, and its loopback interface is brought up. With a name, the other members find it by that.
     ///
+    /// Of an IPv6 address the kernel makes the routes on its own, some milliseconds later.
+    ///
     /// # Errors
     /// [`ErrorKind::LimitReached`] if there is no address left; `EEXIST` if there is an `eth0`, or a default route,
     /// already; [`ErrorKind::InvalidInput`] for a name that is another member's, or that a hosts file cannot have.

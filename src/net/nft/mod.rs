@@ -1,6 +1,9 @@
 //! Address translation and packet filters, by netlink to nf_tables; no `nft` program is needed.
 
 mod expr;
+mod rules;
+
+pub use rules::{Forward, Ports, Publish};
 
 use super::fail::Deed;
 use super::ip::IpNet;
@@ -11,8 +14,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
 use expr::{DATA_VALUE, Expressions, LIST_ELEM, Side, Verdict};
 use rustix::io::Errno;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
@@ -24,169 +26,6 @@ const CREATE: u16 = libc::NLM_F_CREATE as u16;
 
 // <linux/netfilter/nf_tables.h>, where the attributes of all messages begin with the name of the table.
 const TABLE: u16 = 1;
-
-/// A range of ports, or one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ports {
-    first: u16,
-    last: u16,
-}
-
-impl From<u16> for Ports {
-    fn from(port: u16) -> Self {
-        Self {
-            first: port,
-            last: port,
-        }
-    }
-}
-
-impl From<RangeInclusive<u16>> for Ports {
-    fn from(ports: RangeInclusive<u16>) -> Self {
-        Self {
-            first: *ports.start(),
-            last: *ports.end(),
-        }
-    }
-}
-
-/// Ports of this host that lead to another: connections to them go to the target, by translation of the
-/// destination (DNAT).
-///
-/// They do so from outside, from the target's own network with [`Table::hairpin`], from this host itself, and for IPv4 from this host's
-/// loopback addresses, if the [parameter](super::sysctl) `route_localnet` of the interface to the target allows
-/// it.
-///
-/// # Examples
-/// ```
-/// use ringfence::net::Publish;
-///
-/// let web = Publish::tcp(8080, "10.9.0.2:80".parse()?);
-/// let many = Publish::udp(9000..=9009, "10.9.0.2:19000".parse()?).on([192, 0, 2, 1]);
-/// # Ok::<(), std::net::AddrParseError>(())
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[must_use = "nothing is published until the table is installed"]
-pub struct Publish {
-    protocol: u8,
-    ports: Ports,
-    on: Option<IpAddr>,
-    target: SocketAddr,
-}
-
-impl Publish {
-    /// TCP ports. The first leads to the target's port, the others to those that follow.
-    pub fn tcp(ports: impl Into<Ports>, target: SocketAddr) -> Self {
-        Self::new(libc::IPPROTO_TCP as u8, ports.into(), target)
-    }
-
-    /// UDP ports, as [`tcp`](Self::tcp).
-    pub fn udp(ports: impl Into<Ports>, target: SocketAddr) -> Self {
-        Self::new(libc::IPPROTO_UDP as u8, ports.into(), target)
-    }
-
-    fn new(protocol: u8, ports: Ports, target: SocketAddr) -> Self {
-        Self {
-            protocol,
-            ports,
-            on: None,
-            target,
-        }
-    }
-
-    /// Of this address of the host only.
-    pub fn on(mut self, address: impl Into<IpAddr>) -> Self {
-        self.on = Some(address.into());
-        self
-    }
-
-    /// Where connections go.
-    #[must_use]
-    pub fn target(&self) -> SocketAddr {
-        self.target
-    }
-
-    fn check(&self) -> Result<()> {
-        let Ports { first, last } = self.ports;
-        let count = last.checked_sub(first);
-        let last_target = count.and_then(|count| self.target.port().checked_add(count));
-        let is_other = self
-            .on
-            .is_some_and(|on| on.is_ipv4() != self.target.is_ipv4());
-        let what = match (first, last_target) {
-            (0, _) | (_, None) => "is no range of ports, or leads to ports above 65535",
-            _ if self.target.port() == 0 => "leads to port 0",
-            _ if is_other => "is on an address of another family",
-            _ => return Ok(()),
-        };
-        let what = format!("{first}-{last} to {} {what}", self.target);
-        Err(Error::invalid("publish", what))
-    }
-
-    /// Whether the numbers of the ports differ by more than a constant for a single port.
-    fn needs_map(&self) -> bool {
-        self.ports.first != self.ports.last && self.ports.first != self.target.port()
-    }
-
-    fn put(&self, rule: &mut Expressions<'_>, map: &str) {
-        rule.family_of(self.target.ip());
-        match self.on {
-            Some(on) => rule.in_network(Side::Destination, on.into(), true),
-            None => rule.for_this_host(),
-        };
-        let Ports { first, last } = self.ports;
-        rule.ports(self.protocol, first, last);
-        let moves = first != self.target.port();
-        match moves {
-            true if self.needs_map() => rule.mapped_port(map),
-            true => rule.fixed_port(self.target.port()),
-            false => rule,
-        };
-        rule.dnat(self.target.ip(), moves);
-    }
-}
-
-/// What becomes of packets that this host sends on from one interface to another. The first that fits
-/// decides. Replies, and what else belongs to a connection that was let through, always pass.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[must_use = "nothing is filtered until the table is installed"]
-pub struct Forward {
-    iif: Option<String>,
-    oif: Option<String>,
-    accept: bool,
-}
-
-impl Forward {
-    /// Lets them through.
-    pub fn accept() -> Self {
-        Self::new(true)
-    }
-
-    /// Drops them.
-    pub fn drop() -> Self {
-        Self::new(false)
-    }
-
-    fn new(accept: bool) -> Self {
-        Self {
-            iif: None,
-            oif: None,
-            accept,
-        }
-    }
-
-    /// Those that came in by the interface of this name, which need not exist yet.
-    pub fn iif(mut self, name: impl Into<String>) -> Self {
-        self.iif = Some(name.into());
-        self
-    }
-
-    /// Those that leave by the interface of this name.
-    pub fn oif(mut self, name: impl Into<String>) -> Self {
-        self.oif = Some(name.into());
-        self
-    }
-}
 
 /// A table of nf_tables: translations and filters that are installed, and removed, as a whole.
 ///

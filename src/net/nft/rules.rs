@@ -1,0 +1,169 @@
+//! What a table does: ports that lead elsewhere, packets that are let through or dropped.
+
+use super::expr::{Expressions, Side};
+use crate::error::{Error, Result};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+
+/// A range of ports, or one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ports {
+    pub(super) first: u16,
+    pub(super) last: u16,
+}
+
+impl From<u16> for Ports {
+    fn from(port: u16) -> Self {
+        Self {
+            first: port,
+            last: port,
+        }
+    }
+}
+
+impl From<RangeInclusive<u16>> for Ports {
+    fn from(ports: RangeInclusive<u16>) -> Self {
+        Self {
+            first: *ports.start(),
+            last: *ports.end(),
+        }
+    }
+}
+
+/// Ports of this host that lead to another: connections to them go to the target, by translation of the
+/// destination (DNAT).
+///
+/// They do so from outside, from the target's own network with [`Table::hairpin`](super::Table::hairpin), from this host itself, and for IPv4 from this host's
+/// loopback addresses, if the [parameter](super::super::sysctl) `route_localnet` of the interface to the target allows
+/// it.
+///
+/// # Examples
+/// ```
+/// use ringfence::net::Publish;
+///
+/// let web = Publish::tcp(8080, "10.9.0.2:80".parse()?);
+/// let many = Publish::udp(9000..=9009, "10.9.0.2:19000".parse()?).on([192, 0, 2, 1]);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use = "nothing is published until the table is installed"]
+pub struct Publish {
+    protocol: u8,
+    pub(super) ports: Ports,
+    on: Option<IpAddr>,
+    pub(super) target: SocketAddr,
+}
+
+impl Publish {
+    /// TCP ports. The first leads to the target's port, the others to those that follow.
+    pub fn tcp(ports: impl Into<Ports>, target: SocketAddr) -> Self {
+        Self::new(libc::IPPROTO_TCP as u8, ports.into(), target)
+    }
+
+    /// UDP ports, as [`tcp`](Self::tcp).
+    pub fn udp(ports: impl Into<Ports>, target: SocketAddr) -> Self {
+        Self::new(libc::IPPROTO_UDP as u8, ports.into(), target)
+    }
+
+    fn new(protocol: u8, ports: Ports, target: SocketAddr) -> Self {
+        Self {
+            protocol,
+            ports,
+            on: None,
+            target,
+        }
+    }
+
+    /// Of this address of the host only.
+    pub fn on(mut self, address: impl Into<IpAddr>) -> Self {
+        self.on = Some(address.into());
+        self
+    }
+
+    /// Where connections go.
+    #[must_use]
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let Ports { first, last } = self.ports;
+        let count = last.checked_sub(first);
+        let last_target = count.and_then(|count| self.target.port().checked_add(count));
+        let is_other = self
+            .on
+            .is_some_and(|on| on.is_ipv4() != self.target.is_ipv4());
+        let what = match (first, last_target) {
+            (0, _) | (_, None) => "is no range of ports, or leads to ports above 65535",
+            _ if self.target.port() == 0 => "leads to port 0",
+            _ if is_other => "is on an address of another family",
+            _ => return Ok(()),
+        };
+        let what = format!("{first}-{last} to {} {what}", self.target);
+        Err(Error::invalid("publish", what))
+    }
+
+    /// Whether the numbers of the ports differ by more than a constant for a single port.
+    pub(super) fn needs_map(&self) -> bool {
+        self.ports.first != self.ports.last && self.ports.first != self.target.port()
+    }
+
+    pub(super) fn put(&self, rule: &mut Expressions<'_>, map: &str) {
+        rule.family_of(self.target.ip());
+        match self.on {
+            Some(on) => rule.in_network(Side::Destination, on.into(), true),
+            None => rule.for_this_host(),
+        };
+        let Ports { first, last } = self.ports;
+        rule.ports(self.protocol, first, last);
+        let moves = first != self.target.port();
+        match moves {
+            true if self.needs_map() => rule.mapped_port(map),
+            true => rule.fixed_port(self.target.port()),
+            false => rule,
+        };
+        rule.dnat(self.target.ip(), moves);
+    }
+}
+
+/// What becomes of packets that this host sends on from one interface to another. The first that fits
+/// decides. Replies, and what else belongs to a connection that was let through, always pass.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use = "nothing is filtered until the table is installed"]
+pub struct Forward {
+    pub(super) iif: Option<String>,
+    pub(super) oif: Option<String>,
+    pub(super) accept: bool,
+}
+
+impl Forward {
+    /// Lets them through.
+    pub fn accept() -> Self {
+        Self::new(true)
+    }
+
+    /// Drops them.
+    pub fn drop() -> Self {
+        Self::new(false)
+    }
+
+    fn new(accept: bool) -> Self {
+        Self {
+            iif: None,
+            oif: None,
+            accept,
+        }
+    }
+
+    /// Those that came in by the interface of this name, which need not exist yet.
+    pub fn iif(mut self, name: impl Into<String>) -> Self {
+        self.iif = Some(name.into());
+        self
+    }
+
+    /// Those that leave by the interface of this name.
+    pub fn oif(mut self, name: impl Into<String>) -> Self {
+        self.oif = Some(name.into());
+        self
+    }
+}
