@@ -9,3 +9,4 @@
 mod common;
 #[path = "dropins/mod.rs"]
 mod dropins;
+mod support;

@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod common;
+#[path = "mounts/inside.rs"]
+mod inside;
 #[path = "lockdown/mod.rs"]
 mod lockdown;

@@ -170,3 +170,35 @@ fn maps_are_written_from_the_table_that_the_child_was_made_in() {
         }
     });
 }
+
+/// The socket that a listener of a filter comes by, and the pipes, have high numbers.
+#[test]
+fn a_listener_of_a_filter_comes_through() {
+    use ringfence::lockdown::{Instruction, SeccompFilter};
+    isolated(|| {
+        common::require!(seccomp_notify);
+        let Some(_held) = many() else { return };
+        // BPF_RET | BPF_K
+        let allow = SeccompFilter::new([Instruction {
+            code: 6,
+            jt: 0,
+            jf: 0,
+            k: libc::SECCOMP_RET_ALLOW,
+        }]);
+        let sandbox = Sandbox::new()
+            .seccomp(allow.clone())
+            .seccomp(allow.notify());
+        let run = || {
+            let command = sandbox.clone().command("/bin/ls").arg("/proc/self/fd");
+            let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+            assert!(child.seccomp_listener().is_some());
+            let output = child.wait_with_output().unwrap();
+            // The last is that of the directory that is listed.
+            assert_eq!(output.stdout, b"0\n1\n2\n3\n");
+        };
+        run();
+        let before = Census::take();
+        run();
+        assert_same(&before, &Census::take());
+    });
+}

@@ -9,7 +9,8 @@ use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, kill_process_group, set_parent_process_death_signal, setpgid, waitpid,
+    Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
+    set_parent_process_death_signal, setpgid, waitpgid,
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -53,6 +54,7 @@ pub(crate) struct Group(Pid);
 impl Group {
     pub(crate) fn new(size: usize) -> Self {
         let (mut ready, tell) = std::io::pipe().expect("a pipe");
+        set_child_subreaper(Some(getpid())).expect("Linux 3.4");
         let child = fork();
         let Some(pid) = Pid::from_raw(child) else {
             let _ = setpgid(None, None);
@@ -90,6 +92,7 @@ fn fork() -> i32 {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = kill_process_group(self.0, Signal::KILL);
-        let _ = waitpid(Some(self.0), WaitOptions::empty());
+        // The others come to this process once their parent has ended.
+        while waitpgid(self.0, WaitOptions::empty()).is_ok() {}
     }
 }

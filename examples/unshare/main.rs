@@ -12,6 +12,7 @@
 //! - What the tool mounts never shows outside: with `--propagation shared` or `unchanged`, `--mount-proc=DIR` is an
 //!   error where DIR is no mount point.
 //! - The working directory is entered with the ids of `--setuid` and `--setgid`.
+//! - With `--keep-caps` the capabilities stay also where another user is set.
 //! - Where something fails halfway, no file keeps a namespace.
 
 mod options;

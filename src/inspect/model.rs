@@ -114,7 +114,7 @@ pub enum Holder {
     },
     /// A socket of a network namespace.
     Socket {
-        /// The first process that has it.
+        /// A process that has it.
         pid: u32,
         /// The number of the descriptor.
         fd: u32,

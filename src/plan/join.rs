@@ -105,6 +105,9 @@ impl Join {
             });
         }
         let mut work = Work::default();
+        if kinds.contains(Namespaces::USER) {
+            work.drop_groups_before(command);
+        }
         work.join(&joined)?;
         work.settle(sandbox)?;
         work.renew(sandbox, kinds)?;

@@ -6,8 +6,8 @@ use super::op::{Action, Op};
 use crate::error::{Error, Result, Step};
 use crate::lockdown::{Capabilities, CapabilitySets, Instruction, Rlimit, Securebits};
 use crate::ns::Namespaces;
-use crate::sandbox::Sandbox;
 use crate::sandbox::lockdown::Lockdown;
+use crate::sandbox::{Command, Sandbox};
 use crate::spawn::Call;
 use crate::sys::lockdown::{Inheritable, List, Sets};
 use rustix::thread::CapabilitySet;
@@ -42,33 +42,28 @@ pub(super) struct Way {
 }
 
 pub(super) fn compile(
-    sandbox: &Sandbox,
+    command: &Command,
     caller: &Caller,
     way: Way,
     free: &mut impl Iterator<Item = RawFd>,
 ) -> Result<Compiled> {
+    let sandbox = &command.sandbox;
     let lockdown = &sandbox.lockdown;
     let mut compiled = Compiled::default();
-    if is_idle(lockdown) {
+    if is_idle(command) {
         return Ok(compiled);
     }
     if way.over_exec {
-        let keep = List::default().capabilities(Sets {
-            permitted: !0,
-            effective: !0,
-            inheritable: Inheritable::All,
-            exact: false,
-        });
         let object = "ambient until the program is bound";
         compiled
             .before
-            .push(op(Step::Capabilities, object, keep.ambient_raise_all()));
+            .push(op(Step::Capabilities, object, ambient()));
     }
     if way.keeps {
         compiled.push(Step::Capabilities, "effective for the set-up", raise());
     }
     resources(lockdown, sandbox, caller, &mut compiled)?;
-    capabilities(lockdown, caller, way, &mut compiled)?;
+    capabilities(command, caller, way, &mut compiled)?;
     if lockdown.no_new_privs() {
         let list = List::default().no_new_privs();
         compiled.push(Step::NoNewPrivs, "for good", list);
@@ -87,8 +82,10 @@ pub(super) fn compile(
 }
 
 /// Nothing is to be done in the program's own process.
-pub(super) fn is_idle(lockdown: &Lockdown) -> bool {
-    lockdown.capabilities.is_empty()
+pub(super) fn is_idle(command: &Command) -> bool {
+    let lockdown = &command.sandbox.lockdown;
+    !command.keep_capabilities
+        && lockdown.capabilities.is_empty()
         && lockdown.securebits.is_none()
         && !lockdown.no_new_privs()
         && lockdown.seccomp.is_empty()
@@ -97,6 +94,17 @@ pub(super) fn is_idle(lockdown: &Lockdown) -> bool {
         && lockdown.nice.is_none()
         && lockdown.io_priority.is_none()
         && lockdown.affinity.is_none()
+}
+
+/// All that is permitted survives exec.
+fn ambient() -> List {
+    let all = Sets {
+        permitted: !0,
+        effective: !0,
+        inheritable: Inheritable::All,
+        exact: false,
+    };
+    List::default().capabilities(all).ambient_raise_all()
 }
 
 /// All that is permitted takes effect.
@@ -227,12 +235,19 @@ fn resources(
 
 /// Bounding set and securebits first, as they take a capability that the last step may take away.
 fn capabilities(
-    lockdown: &Lockdown,
+    command: &Command,
     caller: &Caller,
     way: Way,
     compiled: &mut Compiled,
 ) -> Result<()> {
+    let lockdown = &command.sandbox.lockdown;
     let sets = &lockdown.capabilities;
+    if command.keep_capabilities && !sets.is_empty() {
+        return Err(Error::invalid(
+            "keep_capabilities",
+            "capabilities() says which the program has",
+        ));
+    }
     let kernel = Capabilities::of_kernel();
     if let Some(what) = sets.contradiction(kernel) {
         return Err(Error::invalid("capabilities", what));
@@ -257,7 +272,10 @@ fn capabilities(
         if let (Some(bits), Some(list)) = (lockdown.securebits, securebits) {
             compiled.push(Step::Securebits, bits, list);
         }
-        if way.over_exec {
+        if command.keep_capabilities {
+            let object = "all that are permitted, ambient";
+            compiled.push(Step::Capabilities, object, ambient());
+        } else if way.over_exec {
             // As exec would have had it.
             let inheritable = if way.userns { 0 } else { caller.inheritable() };
             let none = List::default().ambient_clear().capabilities(Sets {

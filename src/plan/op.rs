@@ -139,8 +139,6 @@ pub(crate) enum Action {
     SetUmask {
         mask: Option<u32>,
     },
-    /// What is permitted becomes ambient.
-    KeepCapabilities,
     NewSession,
     CurrentDir {
         path: CString,
@@ -336,7 +334,6 @@ impl Action {
             Self::CutOff { .. } => "openat2, mount_setattr",
             Self::RootReadOnly => "mount_setattr",
             Self::Chroot => "fchdir, chroot, chdir",
-            Self::KeepCapabilities => "capget, capset, prctl",
             Self::DropSysAdmin => "prctl, capset",
             Self::PivotRoot => "fchdir, pivot_root, statx, umount2, openat, chdir",
             Self::NewSession => "setsid",

@@ -22,16 +22,20 @@ impl Command {
         self
     }
 
-    /// The program keeps the caller's supplementary groups, also where [`uid`](Self::uid) would drop them.
+    /// The program keeps the caller's supplementary groups, also where [`uid`](Self::uid), or joining a user
+    /// namespace, would drop them.
     pub fn keep_groups(mut self) -> Self {
         self.groups = None;
         self.keep_groups = true;
         self
     }
 
-    /// The program has all capabilities that the child has in the end, as ambient ones: it keeps them also as a user
-    /// other than 0, and so do programs that it executes. In a new user namespace these are all capabilities over
-    /// the new namespaces, unless [`uid`](Self::uid) has changed the user from 0 to another.
+    /// The program has all capabilities that the child has, as ambient ones: it keeps them also as a user other than
+    /// 0, and so do programs that it executes. In a user namespace that is new, or
+    /// [joined](Sandbox::join), these are all capabilities over what belongs to that.
+    ///
+    /// # Errors
+    /// [`compile`](Self::compile) refuses it together with [`capabilities`](Sandbox::capabilities), which is more exact.
     ///
     /// See [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
     #[doc(alias = "PR_CAP_AMBIENT")]

@@ -20,7 +20,6 @@ pub(crate) struct Join {
     pub(crate) root: Option<JoinDir>,
     pub(crate) dir: Option<JoinDir>,
     pub(crate) credentials: Option<JoinCredentials>,
-    pub(crate) keep_caps: bool,
     pub(crate) cgroup: Option<JoinProcess>,
 }
 
@@ -107,8 +106,8 @@ impl From<OwnedFd> for JoinDir {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum JoinCredentials {
-    /// User and group 0, without supplementary groups where the namespace permits to drop them; where 0 does not
-    /// exist in the namespace, the caller's own ids, if they do. This is what holds if nothing is said.
+    /// User and group 0, without supplementary groups where the caller or the namespace may drop them; where 0 does
+    /// not exist in the namespace, the caller's own ids, if they do. This is what holds if nothing is said.
     #[default]
     Root,
     /// The effective ids of a process, without supplementary groups.
@@ -138,7 +137,8 @@ impl Sandbox {
     /// kernel kills the program, and waits with that end until the caller has waited for the program.
     ///
     /// In a joined **user** namespace it has the ids of [`join_credentials`](Self::join_credentials), by default those of root, and the
-    /// capabilities that the kernel gives: all as user 0, none as another one, unless [`join_keep_caps`](Self::join_keep_caps) is set.
+    /// capabilities that the kernel gives: all as user 0, none as another one, unless
+    /// [`keep_capabilities`](crate::Command::keep_capabilities) is set.
     ///
     /// In a joined **mount** namespace the root and the working directory are the root of that namespace, unless
     /// [`join_root`](Self::join_root), [`join_dir`](Self::join_dir) or [`current_dir`](crate::Command::current_dir) say otherwise.
@@ -220,14 +220,6 @@ impl Sandbox {
     /// The ids of the program where a user namespace is joined.
     pub fn join_credentials(mut self, credentials: JoinCredentials) -> Self {
         self.join.credentials = Some(credentials);
-        self
-    }
-
-    /// Lets the program keep the capabilities that joining a user namespace gives, whichever user it runs as: they
-    /// are in its ambient set.
-    #[doc(alias = "PR_CAP_AMBIENT")]
-    pub fn join_keep_caps(mut self) -> Self {
-        self.join.keep_caps = true;
         self
     }
 

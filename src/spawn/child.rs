@@ -161,7 +161,6 @@ fn perform(
         | Action::Chroot
         | Action::KeepProc => root::perform(context.into(), state, action),
         Action::DropSysAdmin => drop_sys_admin(),
-        Action::KeepCapabilities => keep_capabilities(),
         Action::NewSession => rustix::process::setsid().map(drop).named(Call::Setsid),
         Action::CurrentDir { path, confined } => current_dir(path, *confined),
         Action::DieWithParent { signal } => die_with_parent(context, state, *signal),
@@ -346,23 +345,6 @@ fn assert_no_userns() -> Result<(), Fail> {
         Err(errno) => Err(Fail::new(Call::Unshare, errno)),
         Ok(()) => Err(Fail::new(Call::Unshare, Errno::EXIST).noted(Note::UsernsMade)),
     }
-}
-
-/// Ambient is only what is inheritable as well.
-fn keep_capabilities() -> Result<(), Fail> {
-    use rustix::thread::{
-        CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities,
-    };
-    let mut sets = capabilities(None).named(Call::Capset)?;
-    sets.inheritable = sets.permitted;
-    set_capabilities(None, sets).named(Call::Capset)?;
-    for number in 0..u64::BITS {
-        let one = CapabilitySet::from_bits_retain(1_u64.wrapping_shl(number));
-        if sets.permitted.contains(one) {
-            configure_capability_in_ambient_set(one, true).named(Call::Prctl)?;
-        }
-    }
-    Ok(())
 }
 
 fn loopback_up() -> Result<(), Fail> {

@@ -78,8 +78,6 @@ impl Heard {
             call::SETRESGID => Call::Setresgid,
             call::SETRESUID => Call::Setresuid,
             call::PRCTL => Call::Prctl,
-            call::CAPGET => Call::Capget,
-            call::CAPSET => Call::Capset,
             call::FORK => Call::Clone,
             _ => Call::Execve,
         };

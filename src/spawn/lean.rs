@@ -5,7 +5,8 @@
 //! twentieth of that. Plans that were compiled early do without, see [`reserve`](super::reserve).
 
 use super::child::Placement;
-use super::parent::{make, needs_no_more, open_pidfd};
+use super::parent::{make, needs_no_more};
+use super::verdict::open_pidfd;
 use crate::error::{Error, Result, Step};
 use crate::plan::Compiled;
 use crate::sys::fd::{CloseRange, close_range};

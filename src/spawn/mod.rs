@@ -13,18 +13,20 @@ mod pass;
 mod record;
 mod reserve;
 mod root;
+mod streams;
 mod terminal;
 mod trees;
+mod verdict;
 
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::process::Child;
 
 pub(crate) use control::{Control, Start};
-pub(crate) use parent::start_error;
 pub(crate) use pass::receive as receive_descriptor;
 pub(crate) use record::{Call, Fail, Note};
 pub(crate) use reserve::Reserve;
+pub(crate) use verdict::start_error;
 
 /// Starts the program of a plan.
 pub(crate) fn spawn(plan: &Plan) -> Result<Child> {

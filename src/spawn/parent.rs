@@ -1,29 +1,26 @@
 //! The parent's half of a spawn: prepare, clone, and make sense of what came back.
 
 use super::child::{Context, Placement, run};
-use super::control::{Control, Start};
+use super::control::Start;
 use super::dumpable::Hold;
-use super::record::{Call, Note, Progress, Record};
-use super::{lean, maps, pass, terminal, trees};
+use super::record::Record;
+use super::streams::Streams;
+use super::verdict::{judge, kill, reap};
+use super::{lean, maps, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::plan::op::{Action, Op};
-use crate::plan::stage::Form;
-use crate::plan::{Compiled, Given, Method, Plan};
-use crate::process::{Child, Pipes};
-use crate::sandbox::stdio::Stream;
+use crate::plan::op::Action;
+use crate::plan::{Compiled, Method, Plan};
+use crate::process::Child;
 use crate::sys::arena::Arena;
 use crate::sys::clone::{self, Cloned, Request};
 use crate::sys::fd;
-use crate::sys::process::{self, Target, Waited};
-use crate::sys::shared::Shared;
+use crate::sys::process::{self};
 use crate::sys::signal::{self, SigSet};
-use crate::terminal::{Controlling, Pty};
+use crate::terminal::Pty;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
@@ -126,159 +123,6 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// The standard streams of one spawn.
-pub(super) struct Streams {
-    /// The child's ends of new pipes.
-    pipes: Vec<OwnedFd>,
-    /// The child's end of a terminal that the caller has opened.
-    slave: Option<OwnedFd>,
-    ours: Pipes,
-    control: Option<Control>,
-    /// The caller's end of the socket that the child sends the master of its terminal by, and the child's.
-    terminal: Option<(OwnedFd, OwnedFd)>,
-    /// The second stage's end of the socket.
-    socket: Option<OwnedFd>,
-    /// The caller's terminal, where the program's group is to have it.
-    controlling: Option<Controlling>,
-    /// What the second stage is to join, and where the pid of its sibling is stored.
-    work: Option<Shared>,
-    /// The child's end of the socket that it sends the listener of a filter by.
-    listener: Option<OwnedFd>,
-}
-
-impl Streams {
-    fn open(plan: &Compiled, given: &Given) -> Result<Self> {
-        let mut streams = Self {
-            pipes: Vec::new(),
-            slave: None,
-            ours: Pipes::default(),
-            control: None,
-            terminal: None,
-            socket: None,
-            controlling: plan.foreground.then(Controlling::open).flatten(),
-            work: None,
-            listener: None,
-        };
-        if let Some(work) = &plan.join.by_stage {
-            streams.work = Some(work.share()?);
-        }
-        if let Some(stage) = &plan.stage {
-            let (ours, theirs) = Control::pair(stage.reaps())?;
-            streams.control = Some(ours);
-            streams.socket = Some(theirs);
-        }
-        if plan.bound.listener.is_some() {
-            let (ours, theirs) = pass::socket()
-                .map_err(|errno| Error::system(Step::Prepare, "a socket", "socketpair", errno))?;
-            streams.ours.listener = Some(ours);
-            streams.listener = Some(theirs);
-        }
-        if given
-            .stdio
-            .iter()
-            .any(|stream| matches!(stream, Stream::Pty))
-        {
-            streams.open_terminal(plan)?;
-        }
-        for (index, stream) in given.stdio.iter().enumerate() {
-            if !matches!(stream, Stream::Piped) {
-                continue;
-            }
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
-                .map_err(|errno| Error::system(Step::Prepare, "a pipe", "pipe2", errno))?;
-            let theirs = match index {
-                0 => {
-                    streams.ours.stdin = Some(write.into());
-                    read
-                }
-                1 => {
-                    streams.ours.stdout = Some(read.into());
-                    write
-                }
-                _ => {
-                    streams.ours.stderr = Some(read.into());
-                    write
-                }
-            };
-            streams.pipes.push(theirs);
-        }
-        Ok(streams)
-    }
-
-    /// A terminal of the caller's, or a socket that the child sends the master of its own by.
-    fn open_terminal(&mut self, plan: &Compiled) -> Result<()> {
-        let failed = |call| move |errno| Error::system(Step::Prepare, "a terminal", call, errno);
-        if plan.terminal_socket().is_some() {
-            self.terminal = Some(pass::socket().map_err(failed("socketpair"))?);
-            return Ok(());
-        }
-        let (master, slave) = terminal::open_here(plan.window_size).map_err(failed("openpt"))?;
-        self.ours.pty = Some(Pty::new(master));
-        self.slave = Some(slave);
-        Ok(())
-    }
-
-    /// The caller's terminal, if it is given away.
-    fn given(&self) -> Option<BorrowedFd<'_>> {
-        self.controlling.as_ref().and_then(Controlling::to_give)
-    }
-
-    /// The caller's descriptors that the child gets, and their numbers there.
-    fn sources<'a>(&'a self, plan: &'a Compiled, given: &'a Given) -> Vec<(BorrowedFd<'a>, RawFd)> {
-        let mut pipes = self.pipes.iter();
-        let further = given.descriptors.iter().map(|(fd, at)| (fd.as_fd(), *at));
-        let terminal = self
-            .terminal
-            .as_ref()
-            .map(|(_, theirs)| theirs.as_fd())
-            .zip(plan.terminal_socket());
-        let bound = plan.bound.descriptors.iter();
-        let bound = bound.map(|(fd, number)| (fd.as_fd(), *number));
-        let listener = self.listener.as_ref().map(AsFd::as_fd);
-        let listener = listener.zip(plan.bound.listener);
-        let stage = plan.stage.iter().flat_map(|stage| {
-            let numbers = stage.numbers;
-            let socket = self
-                .socket
-                .iter()
-                .map(move |fd| (fd.as_fd(), numbers.control));
-            // Without a terminal to give, something that is none.
-            let terminal = self.given().or(self.socket.as_ref().map(AsFd::as_fd));
-            let terminal = terminal.filter(|_| plan.foreground);
-            let terminal = terminal.map(|fd| (fd, numbers.terminal));
-            let image = match &stage.form {
-                Form::Program { image, number } => Some((image.as_fd(), *number)),
-                Form::Forked => None,
-            };
-            let lists = stage.lists.file();
-            socket.chain(image).chain(lists).chain(terminal)
-        });
-        let work = plan.join.by_stage.as_ref().zip(self.work.as_ref());
-        let work = work
-            .into_iter()
-            .flat_map(|(work, shared)| work.sources(shared));
-        (0..)
-            .zip(&given.stdio)
-            .filter_map(|(at, stream)| {
-                let fd = match stream {
-                    Stream::Inherit => return None,
-                    Stream::Null => plan.null.as_ref()?.as_fd(),
-                    Stream::Fd(fd) => fd.as_fd(),
-                    Stream::Piped => pipes.next()?.as_fd(),
-                    Stream::Pty => self.slave.as_ref()?.as_fd(),
-                };
-                Some((fd, at))
-            })
-            .chain(further)
-            .chain(stage)
-            .chain(work)
-            .chain(bound)
-            .chain(listener)
-            .chain(terminal)
-            .collect()
-    }
 }
 
 /// What came of the clone.
@@ -504,171 +348,4 @@ fn clone_child(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno> 
         Method::Clone3 => clone::clone3(&request, run, context),
         Method::Clone => clone::legacy_clone(&request, run, context),
     }
-}
-
-/// The child has exec'd or ended. Which, and if it ended, why?
-fn judge(
-    plan: &Compiled,
-    record: &Record,
-    work: Option<&Shared>,
-    cloned: Cloned,
-    start: Option<Start>,
-    maps: Result<()>,
-    took: std::time::Duration,
-) -> Result<(u32, OwnedFd)> {
-    let sibling_now = || match work {
-        Some(work) => work.number(),
-        None => record.sibling.load(Ordering::Acquire),
-    };
-    let sibling = sibling_now();
-    let (pid, pidfd, first) = if sibling == 0 {
-        (cloned.pid, Some(cloned.pidfd), None)
-    } else {
-        if work.is_some() {
-            // It has nothing left to do, but somebody may have stopped it.
-            kill(cloned.pid, Some(&cloned.pidfd));
-        }
-        (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
-    };
-    let first_failed = work.is_none()
-        && first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
-    // The mark is set before exec; a child that was killed in exec has not become the program.
-    let started = record.progress() == Progress::Exec
-        && !process::is_before_exec(target(pid, pidfd.as_ref()));
-    let running = matches!(start, None | Some(Start::Running | Start::AtGate));
-    if started && !first_failed && running {
-        let pidfd = match pidfd {
-            Some(pidfd) => Ok(pidfd),
-            None => open_pidfd(pid),
-        };
-        return pidfd.map(|pidfd| (pid, pidfd)).inspect_err(|_| {
-            kill(pid, None);
-            let _ = reap(pid, None);
-        });
-    }
-    kill(pid, pidfd.as_ref());
-    let waited = reap(pid, pidfd.as_ref());
-    // A child that lives on beside the caller may have split when it was looked at already.
-    let late = sibling_now();
-    if late != sibling {
-        kill(late, None);
-        let _ = reap(late, None);
-    }
-    maps?;
-    Err(match start {
-        Some(start) if record.progress() == Progress::Exec => start_error(plan, &start, waited),
-        _ => explain(plan, record, waited, took),
-    })
-}
-
-/// The error of a program that the second stage did not start.
-pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited, Errno>) -> Error {
-    let step = |wanted| plan.ops.iter().rfind(|op| op.step == wanted);
-    let (Some(exec), Some(init)) = (step(Step::Exec), step(Step::Init)) else {
-        return Error::other(ErrorKind::DiedBeforeExec, Step::Init, "");
-    };
-    match start {
-        Start::Failed(heard) => {
-            let (fail, text) = heard.failure();
-            let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
-                Some(op) => op,
-                None if fail.call == Call::Execve => exec,
-                None => init,
-            };
-            let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
-            error.with_hint(diagnose::child(plan, op, &fail, &text))
-        }
-        Start::TimedOut => timed_out(plan, exec),
-        _ => died(plan, exec, waited),
-    }
-}
-
-pub(super) fn open_pidfd(pid: u32) -> Result<OwnedFd> {
-    let raw = rustix::process::Pid::from_raw(pid.cast_signed());
-    let opened = match raw {
-        Some(raw) => pidfd_open(raw, PidfdFlags::empty()),
-        None => Err(Errno::SRCH),
-    };
-    opened.map_err(|errno| {
-        Error::system(
-            Step::Clone,
-            format!("pidfd of process {pid}"),
-            "pidfd_open",
-            errno,
-        )
-    })
-}
-
-fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
-    // The child is ours and not yet reaped, so the number is its own; it may have ended, which is fine.
-    match (pidfd, rustix::process::Pid::from_raw(pid.cast_signed())) {
-        (Some(pidfd), _) => drop(pidfd_send_signal(pidfd, Signal::KILL)),
-        (None, Some(pid)) => drop(rustix::process::kill_process(pid, Signal::KILL)),
-        (None, None) => {}
-    }
-}
-
-fn target(pid: u32, pidfd: Option<&OwnedFd>) -> Target<'_> {
-    pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()))
-}
-
-fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
-    process::wait(target(pid, pidfd), true).and_then(|waited| waited.ok_or(Errno::CHILD))
-}
-
-/// The error of a child that did not get as far as its program.
-fn explain(
-    plan: &Compiled,
-    record: &Record,
-    waited: Result<Waited, Errno>,
-    took: std::time::Duration,
-) -> Error {
-    let at = match record.progress() {
-        Progress::At(index) | Progress::Failed(index) => plan.ops.get(index),
-        Progress::Exec => plan.ops.last(),
-    };
-    let Some(op) = at else {
-        return Error::other(ErrorKind::DiedBeforeExec, Step::Clone, "the child");
-    };
-    if let Progress::Failed(_) = record.progress() {
-        let fail = record.failure();
-        if fail.note == Note::Orphaned {
-            return Error::other(
-                ErrorKind::DiedBeforeExec,
-                op.step,
-                "the caller ended meanwhile",
-            );
-        }
-        let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
-        return error.with_hint(diagnose::child(plan, op, &fail, &record.text()));
-    }
-    let given_up = waited.is_ok_and(|waited| {
-        waited.status == libc::SIGKILL || waited.status == signal::EXPIRED_STATUS << 8
-    });
-    if given_up && took >= plan.setup_timeout {
-        return timed_out(plan, op);
-    }
-    died(plan, op, waited)
-}
-
-fn timed_out(plan: &Compiled, op: &Op) -> Error {
-    Error::other(
-        ErrorKind::TimedOut,
-        op.step,
-        format!("{}: not done within {:?}", op.object, plan.setup_timeout),
-    )
-    .with_hint(Some(
-        "somebody stopped or froze the child, or the system is overloaded; see Command::setup_timeout"
-            .into(),
-    ))
-}
-
-fn died(plan: &Compiled, op: &Op, waited: Result<Waited, Errno>) -> Error {
-    let signal = waited.map_or(0, |waited| waited.status & 0x7f);
-    let error = Error::other(
-        ErrorKind::DiedBeforeExec,
-        op.step,
-        format!("{}: ended by signal {signal}", op.object),
-    );
-    error.with_hint(diagnose::killed(plan, signal))
 }

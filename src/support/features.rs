@@ -1,9 +1,11 @@
 //! What the crate uses of newer kernels, found by trying where that is possible.
 
+use crate::diagnose::System;
 use crate::ns::{AnyNamespace, Kind, Namespace, Pid};
 use crate::plan::features::{Features, kernel_version};
 use crate::plan::stage::Form;
 use crate::sys::nsfs;
+use crate::sys::process::landlock_version;
 use crate::sys::statmount::{LSMT_ROOT, OWN_NAMESPACE, listmount, mnt_ns_id};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -24,12 +26,14 @@ pub struct Feature {
     pub fallback: &'static str,
 }
 
-pub(super) fn probe() -> Vec<Feature> {
+pub(super) fn probe(system: &System) -> Vec<Feature> {
     let found = Features::probe();
     let own = |kind| AnyNamespace::current(kind).ok();
     let unique_id = own(Kind::User).is_some_and(|user| nsfs::unique_id(user.as_fd()).is_ok());
     let mount_id = own(Kind::Mount).is_some_and(|mount| mnt_ns_id(mount.as_fd()).is_ok());
     let version = kernel_version();
+    let actions = system.read("proc/sys/kernel/seccomp/actions_avail");
+    let has_notify = actions.is_some_and(|actions| actions.contains("user_notif"));
     let features = [
         (
             "clone3",
@@ -114,6 +118,18 @@ pub(super) fn probe() -> Vec<Feature> {
             "6.11",
             mount_id,
             "mount namespaces are entered to be listed",
+        ),
+        (
+            "Landlock",
+            "5.13",
+            landlock_version().is_ok(),
+            "an error that says so",
+        ),
+        (
+            "seccomp with a listener",
+            "5.0",
+            has_notify,
+            "an error that says so",
         ),
         (
             "bind mounts of detached trees",

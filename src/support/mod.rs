@@ -111,7 +111,7 @@ impl Report {
             user_namespaces: Namespace::<User>::create()
                 .err()
                 .map(|error| format!("{error:?}")),
-            features: features::probe(),
+            features: features::probe(&system),
             settings: settings::read(&system),
             subuid: ranges(IdKind::User),
             subgid: ranges(IdKind::Group),

@@ -163,7 +163,7 @@ fn modules(system: &System) -> Setting {
     )
 }
 
-fn mounts() -> [Setting; 2] {
+fn mounts() -> [Setting; 3] {
     let table = MountTable::current().ok();
     let root = table.as_ref().map(|table| match table.root() {
         Some(_) => "a mount",
@@ -177,7 +177,21 @@ fn mounts() -> [Setting; 2] {
         let over = table.iter().filter(|mount| is_over(mount.target()));
         over.count().to_string()
     });
+    let cgroup2 = table.as_ref().map(|table| {
+        let found = table.iter().find(|mount| mount.fs_type() == "cgroup2");
+        found.map_or_else(
+            || "not mounted".to_owned(),
+            |mount| mount.target().display().to_string(),
+        )
+    });
     [
+        setting(
+            "cgroup v2",
+            cgroup2,
+            Effect::Limits,
+            "programs cannot be started in cgroups: mount cgroup2",
+            |value| value == "not mounted",
+        ),
         setting(
             "root directory",
             root.map(str::to_owned),

@@ -178,3 +178,15 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Err
     // SAFETY: the only pointer, siginfo, is null.
     unsafe { syscall(libc::SYS_pidfd_send_signal, args) }.map(drop)
 }
+
+/// The version of Landlock that the kernel has (Linux 5.13).
+pub(crate) fn landlock_version() -> Result<usize, Errno> {
+    const CREATE_RULESET_VERSION: usize = 1;
+    // SAFETY: with this flag nothing is read, and the version is returned.
+    unsafe {
+        syscall(
+            libc::SYS_landlock_create_ruleset,
+            [0, 0, CREATE_RULESET_VERSION, 0, 0, 0],
+        )
+    }
+}

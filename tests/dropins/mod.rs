@@ -1,3 +1,4 @@
+mod nsenter;
 mod probe;
 mod row;
 mod tools;

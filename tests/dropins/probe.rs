@@ -10,15 +10,26 @@ use crate::common::sys;
 const KINDS: [&str; 8] = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"];
 const FIRST: i32 = 20;
 const ROOT: i32 = 28;
+/// Those of another process.
+const FIRST_OF_TARGET: i32 = 30;
 
 pub(super) type Facts = BTreeMap<String, String>;
 
 /// Opens the caller's namespaces and root under the numbers that the script compares with.
 pub(super) fn hand_on_references() {
-    let paths = KINDS.map(|kind| format!("/proc/self/ns/{kind}"));
-    let numbers = FIRST..;
-    for (path, number) in paths.iter().map(String::as_str).chain(["/"]).zip(numbers) {
-        let file = File::open(path).unwrap();
+    hand_on("self", FIRST);
+    let root = File::open("/").unwrap();
+    sys::dup_over(root.as_fd(), ROOT).unwrap();
+}
+
+/// As well the namespaces of a process that command lines are about.
+pub(super) fn hand_on_target(pid: u32) {
+    hand_on(&pid.to_string(), FIRST_OF_TARGET);
+}
+
+fn hand_on(process: &str, first: i32) {
+    for (kind, number) in KINDS.iter().zip(first..) {
+        let file = File::open(format!("/proc/{process}/ns/{kind}")).unwrap();
         sys::dup_over(file.as_fd(), number).unwrap();
     }
 }
@@ -27,12 +38,15 @@ pub(super) fn hand_on_references() {
 /// would be the end of all. Each fact is `name=value`; several of one name are lines of one.
 pub(super) fn script() -> String {
     let mut script = String::from("exec 2>&1\n");
-    for (kind, number) in KINDS.iter().zip(FIRST..) {
+    let numbers = (FIRST..).zip(FIRST_OF_TARGET..);
+    for (kind, (own, other)) in KINDS.iter().zip(numbers) {
         for link in [kind.to_string(), format!("{kind}_for_children")] {
             script.push_str(&format!(
                 "if [ -e /proc/self/ns/{link} ]; then \
-                 if [ /proc/self/ns/{link} -ef /proc/self/fd/{number} ]; \
-                 then echo 'ns {link}=same'; else echo 'ns {link}=new'; fi; fi\n"
+                 if [ /proc/self/ns/{link} -ef /proc/self/fd/{own} ]; \
+                 then echo 'ns {link}=same'; \
+                 elif [ /proc/self/ns/{link} -ef /proc/self/fd/{other} ]; \
+                 then echo 'ns {link}=target'; else echo 'ns {link}=new'; fi; fi\n"
             ));
         }
     }

@@ -98,6 +98,17 @@ impl Row {
         self
     }
 
+    /// It is in these namespaces of the target, and otherwise in its own.
+    pub(super) fn joins(mut self, kinds: &[&str]) -> Self {
+        for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+            let joins = kinds.contains(&kind);
+            let name: &'static str = format!("ns {kind}").leak();
+            self.facts
+                .push((name, if joins { "target" } else { "same" }.to_owned()));
+        }
+        self
+    }
+
     /// It fails: the tool ends with this code, and its message has these words.
     pub(super) fn fails(mut self, code: i32, says: &'static str) -> Self {
         if matches!(self.program, Program::Probe) {

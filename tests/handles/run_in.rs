@@ -109,6 +109,9 @@ fn a_socket_belongs_to_where_it_was_made() {
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         bind(socket.as_fd(), &SocketAddrV4::new([127, 0, 0, 1].into(), 0)).unwrap();
         listen(&socket, 1).unwrap();
+        assert_eq!(Namespace::<Net>::of_socket(&socket).unwrap(), net);
+        let error = Namespace::<Net>::of_socket(&net).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
         let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
 

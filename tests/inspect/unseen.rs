@@ -1,13 +1,15 @@
 //! What cannot be seen is said.
 
+use ringfence::Kind;
 use ringfence::inspect::Scan;
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::UnshareFlags;
 
+use super::animal::Animal;
 use super::inode;
 use crate::common::sys;
 use crate::common::{in_forked_child, isolated_as_both, isolated_as_user, probe, require};
-use crate::support::{enter_userns, is_privileged};
+use crate::support::{enter_userns, is_privileged, with_capabilities};
 
 #[test]
 fn the_processes_of_others_are_counted() {
@@ -62,6 +64,29 @@ fn a_nested_pid_namespace_is_not_all_there_is() {
             0
         });
         assert!(status.success(), "{status}");
+    });
+}
+
+/// A `/proc` in which the caller itself does not show.
+#[test]
+fn somebody_elses_proc() {
+    with_capabilities!({
+        require!(new_proc);
+        sys::unshare(UnshareFlags::NEWPID).unwrap();
+        let uts = inode("self", "uts");
+        let mut animal = Animal::new(|tell| {
+            mount("proc", "/proc", "proc", MountFlags::empty(), None).unwrap();
+            tell.tell(inode("self", "pid"));
+        });
+        let pid_namespace = animal.number();
+        let snapshot = Scan::new().run().unwrap();
+        let [process] = snapshot.processes() else {
+            panic!("one process is expected: {:?}", snapshot.processes())
+        };
+        let id = |kind| process.namespaces.get(kind).unwrap().inode();
+        assert_eq!(process.pid, 1);
+        assert_eq!((id(Kind::Pid), id(Kind::Uts)), (pid_namespace, uts));
+        assert!(snapshot.unseen().processes_outside);
     });
 }
 

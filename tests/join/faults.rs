@@ -104,7 +104,6 @@ fn joining_everything(set: &NamespaceSet) -> Sandbox {
     Sandbox::new()
         .join_set(set)
         .join_dir(JoinDir::of(std::process::id()))
-        .join_keep_caps()
 }
 
 #[test]
@@ -114,7 +113,8 @@ fn of_all_kinds() {
         stage!();
         let set = NamespaceSet::create(&Sandbox::new().all().user_map(IdMap::root())).unwrap();
         let command = joining_everything(&set).command("/bin/true");
-        sweep(&command.current_dir("/tmp").new_session());
+        let command = command.current_dir("/tmp").new_session();
+        sweep(&command.keep_capabilities());
     });
 }
 
@@ -124,7 +124,8 @@ fn of_all_kinds_as_a_user() {
         require!(seccomp_notify, userns);
         stage!();
         let set = NamespaceSet::create(&Sandbox::new().all().user_map(IdMap::root())).unwrap();
-        sweep(&joining_everything(&set).command("/bin/true"));
+        let command = joining_everything(&set).command("/bin/true");
+        sweep(&command.keep_capabilities());
     });
 }
 

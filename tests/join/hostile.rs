@@ -208,8 +208,8 @@ macro_rules! held_at_calls {
 // when it has, and when it is about to execute the program.
 held_at_calls! {
     the_stage: SYS_clone, Outside;
-    its_process_from_outside: SYS_setgroups, Outside;
-    its_process: SYS_setgroups, Inside;
+    its_process_from_outside: SYS_setresgid, Outside;
+    its_process: SYS_setresgid, Inside;
     its_process_before_the_exec: SYS_execve, Inside;
 }
 

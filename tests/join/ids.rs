@@ -5,10 +5,11 @@ use ringfence::ns::{Namespace, User};
 use ringfence::{
     ErrorKind, Extent, IdMap, JoinCredentials, NamespaceSet, Sandbox, Setgroups, Step,
 };
+use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
 
 use super::{link, stage, target};
 use crate::common::leaks::{Census, assert_same};
-use crate::common::{isolated, isolated_as_both, isolated_as_user, probe, require};
+use crate::common::{isolated, isolated_as_both, isolated_as_user, probe, require, user};
 use crate::support::{Waiting, is_privileged, sh};
 use ringfence::Kind;
 
@@ -59,7 +60,12 @@ fn own_ids_where_there_is_no_root() {
         // As user 7 it has lost what joining gave, unless it is to keep that.
         let plain = Waiting::start(&Sandbox::new().join(&user));
         assert_eq!(caps(plain.id())[0], "0000000000000000");
-        let keeps = Waiting::start(&Sandbox::new().join(&user).join_keep_caps());
+        let keeps = Waiting::of(
+            Sandbox::new()
+                .join(&user)
+                .command("/bin/cat")
+                .keep_capabilities(),
+        );
         assert_eq!(caps(keeps.id()), ["000001ffffffffff"; 4]);
     });
 }
@@ -99,13 +105,74 @@ fn ids_that_do_not_exist() {
                 "100003 100004"
             ]
         );
-        let keeps = sandbox.clone().join_keep_caps().command("/bin/cat");
+        let keeps = sandbox.clone().command("/bin/cat").keep_capabilities();
         let joined = Waiting::of(keeps.uid(1001).gid(1002));
         assert_eq!(caps(joined.id()), ["000001ffffffffff"; 4]);
         // Asked for, it is the caller's.
         let preserved = sandbox.join_credentials(JoinCredentials::Preserve);
         let joined = Waiting::start(&preserved);
         assert_eq!(ids(joined.id())[0], "0\t0\t0\t0");
+    });
+}
+
+fn set_groups(groups: &[u32]) {
+    let groups: Vec<_> = groups.iter().map(|id| Gid::from_raw(*id)).collect();
+    rustix::thread::set_thread_groups(&groups).unwrap();
+}
+
+/// The namespace denies setgroups(2), so it is done before.
+#[test]
+fn groups_are_dropped_where_the_caller_may() {
+    isolated(|| {
+        require!(root);
+        stage!();
+        let target = target();
+        set_groups(&[7, 9]);
+        let sandbox = Sandbox::new().join_all(target.id());
+        let groups = |command| ids(Waiting::of(command).id())[2].clone();
+        let command = || sandbox.clone().command("/bin/cat");
+        assert_eq!(groups(command()), "");
+        assert_eq!(groups(command().groups([])), "");
+        assert_eq!(groups(command().keep_groups()), "7 9");
+        let error = command().groups([0]).spawn().unwrap_err();
+        assert_eq!(error.syscall(), Some("setgroups"), "{error:?}");
+    });
+}
+
+#[test]
+fn groups_that_may_not_be_dropped() {
+    isolated(|| {
+        require!(root);
+        stage!();
+        set_groups(&[7]);
+        let (uid, gid) = (user::UID, Gid::from_raw(user::UID));
+        rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+        let uid = Uid::from_raw(uid);
+        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+        set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+        let target = target();
+        let command = || Sandbox::new().join_all(target.id()).command("/bin/cat");
+        let joined = Waiting::of(command());
+        assert_eq!(ids(joined.id())[2], "7");
+        let error = command().groups([]).spawn().unwrap_err();
+        assert_eq!(error.step(), Some(Step::Ids), "{error:?}");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    });
+}
+
+/// Not to be permitted to drop groups matters only to who has some.
+#[test]
+fn no_groups_where_there_are_none() {
+    isolated_as_user(|| {
+        require!(userns);
+        stage!();
+        if !rustix::process::getgroups().unwrap().is_empty() {
+            return;
+        }
+        let target = target();
+        let sandbox = Sandbox::new().join_all(target.id());
+        let joined = Waiting::of(sandbox.command("/bin/cat").groups([]));
+        assert_eq!(ids(joined.id())[2], "");
     });
 }
 

@@ -1,5 +1,7 @@
 //! Every kind, alone and with the others.
 
+use std::fs;
+
 use ringfence::{AnyNamespace, Kind, NamespaceSet, Sandbox};
 
 use super::{kinds, link, target};
@@ -71,5 +73,28 @@ fn each_with_the_user_namespace_that_owns_it() {
                 assert_eq!(link(joined.id(), other), link(of, other), "{kind}");
             }
         }
+    });
+}
+
+/// Only what the program starts is in the pid namespace then.
+#[test]
+fn a_pid_namespace_for_children() {
+    isolated_as_both(|| {
+        require!(userns);
+        let target = target();
+        let sandbox = Sandbox::new().join_all(target.id()).pid_for_children();
+        let joined = Waiting::start(&sandbox);
+        for kind in kinds() {
+            let of = match kind {
+                Kind::Pid => std::process::id(),
+                _ => target.id(),
+            };
+            assert_eq!(link(joined.id(), kind), link(of, kind), "{kind}");
+        }
+        let children = fs::read_link(format!("/proc/{}/ns/pid_for_children", joined.id()));
+        assert_eq!(
+            children.unwrap().as_os_str(),
+            link(target.id(), Kind::Pid).as_str()
+        );
     });
 }

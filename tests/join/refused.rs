@@ -291,8 +291,8 @@ fn the_plan_says_what_is_joined_and_in_which_order() {
             .join(&time)
             .join(&pid)
             .join_dir("/")
-            .join_keep_caps()
             .command("/bin/true")
+            .keep_capabilities()
             .gid(0)
             .groups([0])
             .current_dir("/tmp");

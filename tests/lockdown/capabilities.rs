@@ -1,6 +1,6 @@
 //! The five sets, securebits and no_new_privs, as the kernel shows them.
 
-use super::{Stage, Way, fields, on_each, read_inside};
+use super::{Stage, Way, fields, finish, on_each, read_inside};
 use crate::common::{isolated_as_both, probe, require};
 use ringfence::Sandbox;
 use ringfence::lockdown::{Capabilities, CapabilitySets, Securebits};
@@ -10,8 +10,11 @@ const SETS: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
 #[track_caller]
 fn sets(way: Way, sandbox: Sandbox) -> ([u64; 5], String) {
-    let text = read_inside(way, sandbox, STATUS).unwrap();
-    let fields = fields(&text);
+    sets_of(&read_inside(way, sandbox, STATUS).unwrap())
+}
+
+fn sets_of(status: &str) -> ([u64; 5], String) {
+    let fields = fields(status);
     let sets = SETS.map(|name| u64::from_str_radix(&fields[name], 16).unwrap());
     (sets, fields["NoNewPrivs"].clone())
 }
@@ -88,6 +91,28 @@ fn other_lock_down_leaves_them_alone() {
             assert_eq!(after, "1", "{way:?}");
             let (nothing, _) = sets(way, way.sandbox().nice(1));
             assert_eq!(nothing, without, "{way:?}");
+        });
+    });
+}
+
+/// Whatever is done to the ids and by whom the program is started.
+#[test]
+fn all_stay_when_asked_for() {
+    isolated_as_both(|| {
+        require!(userns);
+        on_each(|way| {
+            let command = |sandbox| way.command(sandbox, "/bin/cat").keep_capabilities();
+            let all = match way.userns {
+                Some(_) => Capabilities::of_kernel().bits(),
+                None => own("CapPrm"),
+            };
+            for sandbox in [way.sandbox(), way.sandbox().no_new_privs()] {
+                let (found, _) = sets_of(&finish(way, command(sandbox).arg(STATUS)).unwrap());
+                assert_eq!(found, [all; 5], "{way:?}");
+            }
+            let both = command(way.sandbox().capabilities(Capabilities::KILL));
+            let error = both.compile().unwrap_err();
+            assert_eq!(error.setter(), Some("keep_capabilities"), "{way:?}");
         });
     });
 }

@@ -1,22 +1,9 @@
 //! The preset, and what it consists of: nothing in it is weaker than it says.
 
-use crate::common::{isolated_as_both, require};
+use crate::common::{in_forked_child, isolated_as_both, require};
+use crate::inside::{Kernel, programs};
 use ringfence::lockdown::Hardening;
 use ringfence::{IdMap, MountLock, Rootfs, Sandbox};
-use std::path::Path;
-
-/// The host's programs, for a shell.
-fn programs(sandbox: Sandbox) -> Sandbox {
-    let mut sandbox = sandbox.bind_ro("/usr", "/usr");
-    for dir in ["bin", "sbin", "lib", "lib64"] {
-        let path = Path::new("/").join(dir);
-        sandbox = match path.read_link() {
-            Ok(target) => sandbox.symlink(target, path),
-            Err(_) => sandbox.bind_ro_try(&path, &path),
-        };
-    }
-    sandbox
-}
 
 #[track_caller]
 fn sh(sandbox: &Sandbox, script: &str) -> String {
@@ -55,8 +42,15 @@ fn parts_of_proc_and_sys_are_hidden_or_read_only() {
             done 2> /dev/null
             cut -d' ' -f5,6 /proc/self/mountinfo | grep -c '^/proc/sys ro,'
             cat /proc/uptime > /dev/null && echo done";
-        let said = sh(&hardened(Hardening::container()), script);
-        assert_eq!(said, "1\ndone\n");
+        for kernel in [Kernel::New, Kernel::WithoutSetattr, Kernel::Classic] {
+            let status = in_forked_child(|| {
+                kernel.pretend();
+                let said = sh(&hardened(Hardening::container()), script);
+                assert_eq!(said, "1\ndone\n");
+                0
+            });
+            assert!(status.success(), "{kernel:?}: {status}");
+        }
         let allowed = hardened(Hardening::container().allow("/proc/sys"));
         let script = "echo 1 > /proc/sys/net/ipv4/ip_forward; cat /proc/sys/net/ipv4/ip_forward";
         assert_eq!(sh(&allowed, script), "1\n");

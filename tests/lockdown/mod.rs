@@ -5,6 +5,7 @@ mod filters;
 mod joined;
 #[cfg(feature = "landlock")]
 mod landlock;
+mod orphans;
 mod resources;
 
 use crate::common::seccomp;
@@ -115,7 +116,12 @@ impl Way {
 /// What `/proc/self/FILE` says in the program, which is `cat`.
 #[track_caller]
 pub(crate) fn read_inside(way: Way, sandbox: Sandbox, file: &str) -> ringfence::Result<String> {
-    let command = way.command(sandbox, "/bin/cat").arg(file);
+    finish(way, way.command(sandbox, "/bin/cat").arg(file))
+}
+
+/// What a command of this way writes.
+#[track_caller]
+pub(crate) fn finish(way: Way, command: Command) -> ringfence::Result<String> {
     let mut child = command
         .stdin(ringfence::Stdio::null())
         .stdout(ringfence::Stdio::piped())

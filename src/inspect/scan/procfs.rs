@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::inspect::Denied;
 use crate::inspect::model::is_initial;
 use crate::mount::mountinfo::MountTable;
-use crate::ns::{Kind, NamespaceId, parse_id};
+use crate::ns::{AnyNamespace, Kind, NamespaceId, parse_id};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::path::DecInt;
@@ -45,22 +45,15 @@ impl Procfs {
             let error = Error::other(ErrorKind::Unsupported, Step::Scan, "/proc");
             return Err(error.with_hint(Some(NOT_PROCFS.into())));
         }
-        let mut kinds = Vec::new();
-        let mut pid_namespace = None;
-        let mut device = 0;
-        for kind in Kind::ALL {
-            let own = rustix::fs::statat(
-                &directory,
-                format!("thread-self/ns/{kind}"),
-                rustix::fs::AtFlags::empty(),
-            );
-            let Ok(own) = own else { continue };
-            device = own.st_dev;
-            kinds.push(kind);
-            if kind == Kind::Pid {
-                pid_namespace = Some(NamespaceId::new(kind, own.st_dev, own.st_ino));
-            }
-        }
+        // By the caller's own, in whosever pid namespace this /proc is.
+        let own: Vec<_> = Kind::ALL
+            .into_iter()
+            .filter_map(|kind| AnyNamespace::current(kind).ok())
+            .map(|namespace| namespace.id())
+            .collect();
+        let device = own.first().map_or(0, NamespaceId::device);
+        let pid_namespace = own.iter().copied().find(|id| id.kind() == Kind::Pid);
+        let kinds = own.iter().map(NamespaceId::kind).collect();
         let own_pid = own_pid(&directory);
         let is_own = own_pid == Some(std::process::id());
         Ok(Self {

@@ -90,7 +90,7 @@ impl Compiler<'_> {
             if self.late {
                 self.late_ids(object, groups);
             } else {
-                if !lockdown::is_idle(&self.sandbox.lockdown) {
+                if !lockdown::is_idle(command) {
                     self.keep_capabilities();
                 }
                 self.push(
@@ -103,13 +103,6 @@ impl Compiler<'_> {
                     }),
                 );
             }
-        }
-        if command.keep_capabilities {
-            self.push(
-                Step::Capabilities,
-                "all that are permitted become ambient",
-                Action::KeepCapabilities,
-            );
         }
         self.current_dir()?;
         Ok(self.changes_ids(maps))

@@ -32,7 +32,7 @@ impl Compiler<'_> {
             over_exec,
             keeps: over_exec || over_ids,
         };
-        let mut bound = lockdown::compile(self.sandbox, &self.caller, way, free)?;
+        let mut bound = lockdown::compile(command, &self.caller, way, free)?;
         if self.late {
             bound.lists_number = free.next();
         }

@@ -7,7 +7,7 @@ use crate::plan::compile::NGROUPS_MAX;
 use crate::plan::lockdown;
 use crate::sandbox::Command;
 use crate::sandbox::idmap::parse_map;
-use crate::sys::stage::message::{Instruction, what};
+use crate::sys::stage::message::{Instruction, refused, what};
 
 /// An id to take on.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,6 @@ impl Work {
             JoinCredentials::Root if into_user => (Some(Id::root()), Some(Id::root())),
             _ => (None, None),
         };
-        let drops_groups = uid.is_some() || command.uid.is_some();
         for (setter, given, id) in [
             ("uid", command.uid, &mut uid),
             ("gid", command.gid, &mut gid),
@@ -61,9 +60,8 @@ impl Work {
                 *id = Some(Id::exactly(given));
             }
         }
-        let keeps = command.sandbox.join.keep_caps && into_user;
         // To bind the program takes capabilities, which it then loses.
-        if keeps || !lockdown::is_idle(&command.sandbox.lockdown) {
+        if !lockdown::is_idle(command) {
             let shown = (
                 Step::Ids,
                 "capabilities stay when ids change".into(),
@@ -71,29 +69,26 @@ impl Work {
             );
             self.plain_step(shown, what::KEEP_CAPS);
         }
-        self.groups(command, drops_groups)?;
+        self.groups(command, into_user)?;
         if let Some(id) = gid {
             self.id(what::GID, "gid", "setresgid", id);
         }
         if let Some(id) = uid {
             self.id(what::UID, "uid", "setresuid", id);
         }
-        if keeps {
-            let shown = (
-                Step::Ids,
-                "all capabilities for the program".into(),
-                "capget, capset, prctl",
-            );
-            self.plain_step(shown, what::AMBIENT);
-        }
         Ok(())
     }
 
-    fn groups(&mut self, command: &Command, drop: bool) -> Result<()> {
-        let (groups, may_fail) = match &command.groups {
-            Some(groups) => (groups.as_slice(), false),
-            None if drop && !command.keep_groups => (&[][..], true),
-            None => return Ok(()),
+    /// The user namespace may deny setgroups(2), and its root may not have the privilege that the caller has.
+    pub(super) fn drop_groups_before(&mut self, command: &Command) {
+        if let Some(([], _)) = groups(command, true) {
+            self.set_groups(&[], refused::OK);
+        }
+    }
+
+    fn groups(&mut self, command: &Command, into_user: bool) -> Result<()> {
+        let Some((groups, may_fail)) = groups(command, into_user) else {
+            return Ok(());
         };
         if groups.len() > NGROUPS_MAX {
             let what = format!(
@@ -105,19 +100,31 @@ impl Work {
         if groups.contains(&u32::MAX) {
             return Err(Error::invalid("groups", "4294967295 is not a valid id"));
         }
+        let refused = match (may_fail, groups) {
+            (true, _) => refused::OK,
+            (false, []) => refused::OK_IF_NONE,
+            (false, _) => refused::FAILS,
+        };
+        self.set_groups(groups, refused);
+        Ok(())
+    }
+
+    fn set_groups(&mut self, groups: &[u32], refused: u64) {
         let bytes: Vec<u8> = groups.iter().flat_map(|id| id.to_ne_bytes()).collect();
-        let object = if may_fail {
-            "no supplementary groups, if they may be dropped".to_owned()
-        } else {
-            format!("groups {groups:?}")
+        let object = match refused {
+            refused::OK => "no supplementary groups, if they may be dropped".to_owned(),
+            _ => format!("groups {groups:?}"),
+        };
+        let calls = match refused {
+            refused::OK_IF_NONE => "setgroups, getgroups",
+            _ => "setgroups",
         };
         let instruction = Instruction {
             what: what::GROUPS,
-            other: may_fail.into(),
+            other: refused,
             ..self.text(&bytes)
         };
-        self.step((Step::Ids, object, "setgroups"), instruction);
-        Ok(())
+        self.step((Step::Ids, object, calls), instruction);
     }
 
     fn id(&mut self, what: u32, name: &str, calls: &'static str, id: Id) {
@@ -128,6 +135,20 @@ impl Work {
             ..Instruction::default()
         };
         self.step((Step::Ids, format!("{name} {id}"), calls), instruction);
+    }
+}
+
+/// The groups to set, and whether that may be refused.
+fn groups(command: &Command, into_user: bool) -> Option<(&[u32], bool)> {
+    let others = match credentials(&command.sandbox) {
+        JoinCredentials::Of(_) => true,
+        JoinCredentials::Root => into_user,
+        JoinCredentials::Preserve => false,
+    };
+    match &command.groups {
+        Some(groups) => Some((groups, false)),
+        None if command.keep_groups => None,
+        None => (others || command.uid.is_some()).then_some((&[], true)),
     }
 }
 

@@ -4,12 +4,11 @@ use super::calls::{Errno, Text, number, syscall};
 
 #[cfg(target_arch = "x86_64")]
 mod nr {
-    pub(super) const CAPGET: usize = 125;
-    pub(super) const CAPSET: usize = 126;
     pub(super) const CHDIR: usize = 80;
     pub(super) const CHROOT: usize = 161;
     pub(super) const FCHDIR: usize = 81;
     pub(super) const GETGID: usize = 104;
+    pub(super) const GETGROUPS: usize = 115;
     pub(super) const GETUID: usize = 102;
     pub(super) const IOCTL: usize = 16;
     pub(super) const MMAP: usize = 9;
@@ -28,12 +27,11 @@ mod nr {
 
 #[cfg(target_arch = "aarch64")]
 mod nr {
-    pub(super) const CAPGET: usize = 90;
-    pub(super) const CAPSET: usize = 91;
     pub(super) const CHDIR: usize = 49;
     pub(super) const CHROOT: usize = 51;
     pub(super) const FCHDIR: usize = 50;
     pub(super) const GETGID: usize = 176;
+    pub(super) const GETGROUPS: usize = 158;
     pub(super) const GETUID: usize = 174;
     pub(super) const IOCTL: usize = 29;
     pub(super) const MMAP: usize = 222;
@@ -162,6 +160,12 @@ pub(super) unsafe fn setgroups(count: usize, groups: *const u8) -> Result<(), Er
     unsafe { syscall(nr::SETGROUPS, [count, groups.addr()]) }.map(drop)
 }
 
+/// Whether the process has supplementary groups.
+pub(super) fn has_groups() -> Result<bool, Errno> {
+    // SAFETY: with a size of 0 nothing is written.
+    unsafe { syscall(nr::GETGROUPS, [0, 0]) }.map(|count| count != 0)
+}
+
 pub(super) fn setresgid(id: u32) -> Result<(), Errno> {
     // SAFETY: no pointers.
     unsafe { syscall(nr::SETRESGID, [id as usize; 3]) }.map(drop)
@@ -189,44 +193,4 @@ pub(super) fn keep_caps() -> Result<(), Errno> {
     const PR_SET_KEEPCAPS: usize = 8;
     // SAFETY: no pointers.
     unsafe { syscall(nr::PRCTL, [PR_SET_KEEPCAPS, 1, 0, 0, 0]) }.map(drop)
-}
-
-/// Two halves of effective, permitted and inheritable capabilities.
-pub(super) type CapSets = [u32; 6];
-
-/// `_LINUX_CAPABILITY_VERSION_3`, and 0 for this process.
-const CAP_HEADER: u64 = 0x2008_0522;
-
-pub(super) fn capget() -> Result<CapSets, Errno> {
-    let mut sets: CapSets = [0; 6];
-    let header = CAP_HEADER;
-    let args = [
-        core::ptr::from_ref(&header).addr(),
-        sets.as_mut_ptr().addr(),
-    ];
-    // SAFETY: structures of the kernel's size.
-    unsafe { syscall(nr::CAPGET, args) }?;
-    Ok(sets)
-}
-
-pub(super) fn capset(sets: &CapSets) -> Result<(), Errno> {
-    let header = CAP_HEADER;
-    let args = [core::ptr::from_ref(&header).addr(), sets.as_ptr().addr()];
-    // SAFETY: structures of the kernel's size.
-    unsafe { syscall(nr::CAPSET, args) }.map(drop)
-}
-
-/// Lets a capability survive exec.
-pub(super) fn raise_ambient(capability: u32) -> Result<(), Errno> {
-    const PR_CAP_AMBIENT: usize = 47;
-    const PR_CAP_AMBIENT_RAISE: usize = 2;
-    let args = [
-        PR_CAP_AMBIENT,
-        PR_CAP_AMBIENT_RAISE,
-        capability as usize,
-        0,
-        0,
-    ];
-    // SAFETY: no pointers.
-    unsafe { syscall(nr::PRCTL, args) }.map(drop)
 }

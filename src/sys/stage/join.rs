@@ -7,7 +7,7 @@ use super::calls::{self, Errno, LargeStack, Text};
 use super::enter;
 use super::init;
 use super::job::Job;
-use super::message::{Instruction, WORK_HEADER, WORK_SIZE, call, low, what};
+use super::message::{Instruction, WORK_HEADER, WORK_SIZE, call, low, refused, what};
 use core::mem::MaybeUninit;
 
 const EINVAL: Errno = 22;
@@ -159,7 +159,6 @@ fn perform(work: &Work, instruction: Instruction) -> Result<(), (u32, Errno)> {
             call::SETRESUID,
             take_on(value, other != 0, enter::setresuid, enter::own_uid),
         ),
-        what::AMBIENT => return let_keep_caps(),
         _ => (call::SETNS, Err(EINVAL)),
     };
     done.map_err(|errno| (call, errno))
@@ -190,7 +189,11 @@ fn set_groups(work: &Work, instruction: Instruction) -> Result<(), Errno> {
     let count = instruction.length as usize / size_of::<u32>();
     // SAFETY: the text has that length.
     match unsafe { enter::setgroups(count, work.text(instruction)) } {
-        Err(EPERM) if instruction.other != 0 => Ok(()),
+        Err(EPERM) if instruction.other == refused::OK => Ok(()),
+        Err(EPERM) if instruction.other == refused::OK_IF_NONE => match enter::has_groups() {
+            Ok(false) => Ok(()),
+            _ => Err(EPERM),
+        },
         other => other,
     }
 }
@@ -206,16 +209,4 @@ fn take_on(
         Err(EINVAL) if or_keep => set(own()),
         other => other,
     }
-}
-
-fn let_keep_caps() -> Result<(), (u32, Errno)> {
-    let [_, low, _, _, high, _] = enter::capget().map_err(|errno| (call::CAPGET, errno))?;
-    // The permitted are effective and inheritable.
-    enter::capset(&[low, low, low, high, high, high]).map_err(|errno| (call::CAPSET, errno))?;
-    let mut left = u64::from(low) | u64::from(high) << 32;
-    while left != 0 {
-        enter::raise_ambient(left.trailing_zeros()).map_err(|errno| (call::PRCTL, errno))?;
-        left &= left - 1;
-    }
-    Ok(())
 }

@@ -58,9 +58,7 @@ pub(crate) mod call {
     pub(crate) const SETRESGID: u32 = 27;
     pub(crate) const SETRESUID: u32 = 28;
     pub(crate) const PRCTL: u32 = 29;
-    pub(crate) const CAPSET: u32 = 30;
     pub(crate) const FORK: u32 = 31;
-    pub(crate) const CAPGET: u32 = 32;
     /// And the number of the system call: one of the lock-down. The note is the number of the
     /// operation of the plan.
     pub(crate) const LOCKDOWN: u32 = 0x1_0000;
@@ -141,14 +139,20 @@ pub(crate) mod what {
     pub(crate) const FORK: u32 = 11;
     /// Keep capabilities when the user id changes.
     pub(crate) const KEEP_CAPS: u32 = 12;
-    /// Set the groups to those in the text, 4 bytes each; with `other`, it does not matter if that is refused.
+    /// Set the groups to those in the text, 4 bytes each; `other` is one of [`refused`](super::refused).
     pub(crate) const GROUPS: u32 = 13;
     /// Take on the group id `value`; with `other`, where it does not exist, keep one's own if that does.
     pub(crate) const GID: u32 = 14;
     /// Take on the user id `value`, in the same way.
     pub(crate) const UID: u32 = 15;
-    /// Let the program keep all capabilities.
-    pub(crate) const AMBIENT: u32 = 16;
+}
+
+/// What it means if the groups may not be set.
+pub(crate) mod refused {
+    pub(crate) const FAILS: u64 = 0;
+    pub(crate) const OK: u64 = 1;
+    /// There are none anyway.
+    pub(crate) const OK_IF_NONE: u64 = 2;
 }
 
 pub(crate) mod note {
