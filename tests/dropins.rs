@@ -9,4 +9,5 @@
 mod common;
 #[path = "dropins/mod.rs"]
 mod dropins;
+mod seen;
 mod support;

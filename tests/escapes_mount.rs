@@ -159,7 +159,10 @@ fn a_link_swapped_in_during_the_set_up_leads_nowhere() {
                     }
                 });
                 let begun = Instant::now();
-                while begun.elapsed() < time || swaps.load(Ordering::Relaxed) < SWAPS {
+                while begun.elapsed() < time
+                    || swaps.load(Ordering::Relaxed) < SWAPS
+                    || rounds.0 + rounds.1 <= 20
+                {
                     match plan.spawn() {
                         Ok(mut child) => {
                             assert!(child.wait().unwrap().success());

@@ -20,6 +20,8 @@ use std::os::fd::{AsFd, OwnedFd};
 const MESSAGES_PER_SEND: usize = 96;
 /// The kernel puts no more than this into one datagram of a dump.
 const BUFFER: usize = 32 << 10;
+/// Other answers are acknowledgements, or tell of one thing. What is larger costs a new socket page faults.
+const SMALL_BUFFER: usize = 8 << 10;
 /// As often as a dump is begun again because something changed meanwhile.
 const DUMPS: usize = 32;
 
@@ -188,6 +190,7 @@ impl Socket {
         mut parse: impl FnMut(&Received<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Refusal> {
         request.add_flags(REQUEST | DUMP);
+        self.buffer.resize(BUFFER, 0);
         for _ in 0..DUMPS {
             let sequence = self.send(std::slice::from_mut(&mut request))?;
             if let Some(found) = self.one_dump(sequence, &mut parse)? {
@@ -259,7 +262,9 @@ impl Socket {
     }
 
     fn receive(&mut self) -> Result<&[u8], Refusal> {
-        self.buffer.resize(BUFFER, 0);
+        if self.buffer.is_empty() {
+            self.buffer.resize(SMALL_BUFFER, 0);
+        }
         let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
         let received = loop {
             match recv(&self.fd, &mut self.buffer[..], flags) {

@@ -4,6 +4,7 @@ use super::probe::hand_on_target;
 use super::row::{Row, Status, compare, row};
 use super::tools::Pair;
 use crate::common::{isolated, isolated_as_user, isolated_as_user_with_subids, require};
+use crate::seen::cgroup::Cgroup;
 use crate::support::Waiting;
 use ringfence::ns::{Namespace, Net};
 use ringfence::{Extent, IdMap, Sandbox, Setgroups};
@@ -81,7 +82,6 @@ fn privileged(pid: u32) -> Vec<Row> {
         with("-u --env")
             .since("--env")
             .fact("env", "OLDPWD='/var'\nPWD='/var'\nTARGET='value'"),
-        with("-u --join-cgroup").since("--join-cgroup"),
         with("-u --keep-caps").since("--keep-caps"),
         with("-u -S follow -G follow")
             .since(NEWER)
@@ -250,6 +250,24 @@ fn as_root() {
                 .joins(&["net"]),
         );
         compare(&pair, rows);
+    });
+}
+
+#[test]
+fn as_root_into_a_cgroup() {
+    let pair = Pair::find("nsenter");
+    isolated(|| {
+        require!(root, cgroup2);
+        let cgroup = Cgroup::new();
+        let target = start(&Sandbox::new().uts().into_cgroup(cgroup.path()));
+        let shown = fs::read_to_string(format!("/proc/{}/cgroup", target.id())).unwrap();
+        let shown = shown.lines().find(|line| line.starts_with("0::")).unwrap();
+        let row = row(format!("-t {} -u --join-cgroup", target.id()))
+            .since("--join-cgroup")
+            .program(["grep", "^0::", "/proc/self/cgroup"])
+            .fact("said", shown);
+        compare(&pair, vec![row]);
+        drop(target);
     });
 }
 
