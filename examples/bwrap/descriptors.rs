@@ -35,7 +35,7 @@ impl Descriptors {
         } else {
             fcntl_setfd(given, FdFlags::CLOEXEC)?;
             // SAFETY: it is open, and nothing else of this program owns it: what the program opens itself is closed
-            // again before the next option is read, and each number comes here once.
+            // again before the next option is read, and what was taken is found above for as long as it is open.
             unsafe { OwnedFd::from_raw_fd(number) }
         };
         let owned = Arc::new(owned);
@@ -46,9 +46,11 @@ impl Descriptors {
     /// What the descriptor gives until its end; it is closed then, unless another option has it.
     pub(crate) fn read(&mut self, number: RawFd) -> io::Result<Vec<u8>> {
         let taken = self.take(number)?;
-        self.0.remove(&number);
         let mut bytes = Vec::new();
         File::from(taken.try_clone()?).read_to_end(&mut bytes)?;
+        drop(taken);
+        self.0
+            .retain(|&other, fd| other != number || Arc::strong_count(fd) > 1);
         Ok(bytes)
     }
 }
