@@ -128,8 +128,8 @@ fn endings() -> Vec<Row> {
             .status(Status::Signal(9))
             .differs("util-linux 2.38 cannot end by SIGKILL"),
         row("-rf")
-            .program(["sh", "-c", "kill -HUP $$"])
-            .status(Status::Signal(1)),
+            .program(["sh", "-c", "kill -USR1 $$"])
+            .status(Status::Signal(10)),
         row("-r")
             .program([])
             .env("SHELL", "/bin/pwd")
