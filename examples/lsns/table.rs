@@ -15,21 +15,53 @@ struct Line<'a> {
     branch: String,
 }
 
+/// The characters of the branches.
+struct Marks {
+    last: &'static str,
+    other: &'static str,
+    past: &'static str,
+}
+
+impl Marks {
+    /// Those that the locale has.
+    fn of_locale() -> Self {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set);
+        let locale = locale.unwrap_or_default().to_uppercase();
+        if locale.contains("UTF-8") || locale.contains("UTF8") {
+            Self {
+                last: "└─",
+                other: "├─",
+                past: "│ ",
+            }
+        } else {
+            Self {
+                last: "`-",
+                other: "|-",
+                past: "| ",
+            }
+        }
+    }
+}
+
 fn lines(rows: &[Row]) -> Vec<Line<'_>> {
-    fn walk<'a>(rows: &'a [Row], indent: Option<&str>, lines: &mut Vec<Line<'a>>) {
+    fn walk<'a>(rows: &'a [Row], indent: Option<&str>, marks: &Marks, lines: &mut Vec<Line<'a>>) {
         for (index, row) in rows.iter().enumerate() {
             let is_last = index + 1 == rows.len();
             let (branch, below) = match (indent, is_last) {
                 (None, _) => (String::new(), String::new()),
-                (Some(indent), true) => (format!("{indent}└─"), format!("{indent}  ")),
-                (Some(indent), false) => (format!("{indent}├─"), format!("{indent}│ ")),
+                (Some(indent), true) => (format!("{indent}{}", marks.last), format!("{indent}  ")),
+                (Some(indent), false) => (
+                    format!("{indent}{}", marks.other),
+                    format!("{indent}{}", marks.past),
+                ),
             };
             lines.push(Line { row, branch });
-            walk(&row.below, Some(&below), lines);
+            walk(&row.below, Some(&below), marks, lines);
         }
     }
     let mut found = Vec::new();
-    walk(rows, None, &mut found);
+    walk(rows, None, &Marks::of_locale(), &mut found);
     found
 }
 
