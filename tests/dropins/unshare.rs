@@ -2,7 +2,7 @@
 
 use super::row::{Row, Status, compare, row};
 use super::tools::Pair;
-use crate::common::{isolated, isolated_as_user, isolated_as_user_with_subids, require, sys, user};
+use crate::common::{isolated, isolated_as_user, isolated_as_user_with_subids, require, sys};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive,
     mount_change, mount_remount, unmount,
@@ -296,7 +296,7 @@ fn as_user_with_subids() {
     let pair = Pair::find("unshare");
     isolated_as_user_with_subids(|| {
         require!(userns, subuid);
-        let first = user::FIRST_SUBID;
+        let first = require::subids().unwrap().uid.0;
         compare(&pair, ranges(first));
     });
 }
