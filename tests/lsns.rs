@@ -29,8 +29,8 @@ use rustix::thread::UnshareFlags;
 
 use animal::Animal;
 use common::isolated::wait_for;
-use common::{in_forked_child, isolated_as_both, require, sys};
-use support::{enter_userns, is_privileged};
+use common::{isolated_as_both, require, sys};
+use support::in_quiet_place;
 
 /// What came out, and whether it was no error; without the line of the program itself, whose id differs. Blanks count as
 /// one, since the widths of columns follow guesses about the screen.
@@ -106,20 +106,6 @@ fn both(arguments: &[&str]) -> (Printed, Printed) {
         theirs.sort();
     }
     (ours, theirs)
-}
-
-/// Process 1 of a pid namespace with its own `/proc`, and no other process in it.
-fn in_quiet_place(body: impl FnOnce()) {
-    match is_privileged() {
-        true => sys::unshare(UnshareFlags::NEWPID | UnshareFlags::NEWNS).unwrap(),
-        false => enter_userns(0, UnshareFlags::NEWPID | UnshareFlags::NEWNS),
-    }
-    let status = in_forked_child(|| {
-        mount("proc", "/proc", "proc", MountFlags::empty(), None).unwrap();
-        body();
-        0
-    });
-    assert!(status.success(), "{status}");
 }
 
 fn nest() {

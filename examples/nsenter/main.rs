@@ -34,29 +34,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use target::Target;
-use tool::{Result, Task, fail, with_cause};
-
-const USAGE: &str = include_str!("usage.txt");
+use tool::{Result, fail, with_cause};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => ExitCode::from(failure.report()),
-    }
+    tool::main("nsenter", include_str!("usage.txt"), parse, run)
 }
 
-fn run() -> Result<()> {
-    let options = match parse()? {
-        Task::Run(options) => options,
-        Task::Help => {
-            print!("{USAGE}");
-            return Ok(());
-        }
-        Task::Version => {
-            println!("nsenter from ringfence {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
-        }
-    };
+fn run(options: Options) -> Result<()> {
     let target = options.target.map(Target::open).transpose()?;
     let target = target.as_ref();
     let namespaces = target::namespaces(&options, target)?;

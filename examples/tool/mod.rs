@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::ExitCode;
 
 /// Why the tool ends: a message, unless there has been one, and the exit code.
 #[derive(Debug)]
@@ -15,6 +16,30 @@ pub(crate) struct Failure {
 }
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// What every tool does around what it is for.
+pub(crate) fn main<O>(
+    name: &str,
+    usage: &str,
+    parse: impl FnOnce() -> Result<Task<O>>,
+    run: impl FnOnce(O) -> Result<()>,
+) -> ExitCode {
+    let done = parse().and_then(|task| match task {
+        Task::Run(options) => run(options),
+        Task::Help => {
+            print!("{usage}");
+            Ok(())
+        }
+        Task::Version => {
+            println!("{name} from ringfence {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => ExitCode::from(failure.report()),
+    }
+}
 
 /// A message, and exit code 1, as err(3) is used.
 pub(crate) fn fail<T>(message: impl Into<String>) -> Result<T> {

@@ -22,29 +22,13 @@ mod tool;
 use options::{Options, Spread, parse};
 use ringfence::{Child, Command, Foreground, Kind, Namespaces, Sandbox, Setgroups, exit_as};
 use std::process::ExitCode;
-use tool::{Result, Task, fail};
-
-const USAGE: &str = include_str!("usage.txt");
+use tool::{Result, fail};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => ExitCode::from(failure.report()),
-    }
+    tool::main("unshare", include_str!("usage.txt"), parse, run)
 }
 
-fn run() -> Result<()> {
-    let options = match parse()? {
-        Task::Run(options) => options,
-        Task::Help => {
-            print!("{USAGE}");
-            return Ok(());
-        }
-        Task::Version => {
-            println!("unshare from ringfence {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
-        }
-    };
+fn run(options: Options) -> Result<()> {
     let command = command(&options, sandbox(&options));
     let mut child = match options.files.as_slice() {
         [] => command.spawn()?,

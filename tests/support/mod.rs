@@ -168,3 +168,20 @@ pub(crate) fn text_of(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path.as_ref())
         .unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
 }
+
+/// Process 1 of a pid namespace with its own `/proc`, and no other process in it.
+pub(crate) fn in_quiet_place(body: impl FnOnce()) {
+    use rustix::mount::{MountFlags, mount};
+    use rustix::thread::UnshareFlags;
+    let new = UnshareFlags::NEWPID | UnshareFlags::NEWNS;
+    match is_privileged() {
+        true => crate::common::sys::unshare(new).unwrap(),
+        false => enter_userns(0, new),
+    }
+    let status = crate::common::in_forked_child(|| {
+        mount("proc", "/proc", "proc", MountFlags::empty(), None).unwrap();
+        body();
+        0
+    });
+    assert!(status.success(), "{status}");
+}
