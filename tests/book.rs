@@ -80,10 +80,10 @@ fn exists(name: &str) -> bool {
 fn has_test(source: &str, function: &str) -> bool {
     let lines: Vec<_> = source.lines().map(str::trim).collect();
     let head = format!("fn {function}()");
+    let in_macro = source.contains("both_forms! {");
     lines.iter().enumerate().any(|(number, line)| {
         let attributes = lines.iter().take(number).rev();
         let mut attributes = attributes.take_while(|line| line.starts_with("#["));
-        let in_macro = source.contains("both_forms! {");
         line.trim_start_matches("async ").starts_with(&head)
             && (in_macro || attributes.any(|line| line.contains("test")))
     })
@@ -203,5 +203,27 @@ fn files_that_pages_name_are_there() {
             let exists = path.exists() || path.with_extension("rs").exists();
             assert!(exists, "{}: {name}", page.display());
         }
+    }
+}
+
+#[test]
+fn chapters_are_listed_and_their_programs_run() {
+    let (index, included) = (read("docs/guide/README.md"), read("src/guide.rs"));
+    for chapter in pages() {
+        let Ok(name) = chapter.strip_prefix("docs/guide") else {
+            continue;
+        };
+        let name = name.to_str().unwrap();
+        if name == "README.md" {
+            continue;
+        }
+        assert!(
+            index.contains(&format!("]({name})")),
+            "{name} is not listed"
+        );
+        let include = format!("include_str!(\"../{}\")", chapter.display());
+        assert!(included.contains(&include), "{name} is not included");
+        // Links between chapters lead nowhere in the documentation that rustdoc makes.
+        assert!(!read(&chapter).contains(".md)"), "{name} has such a link");
     }
 }
