@@ -20,7 +20,10 @@ fn metadata() -> Value {
         .args(["metadata", "--format-version=1", "--offline", "--locked"])
         .args(["--all-features", "--filter-platform"])
         .arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH))
-        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+        .args([
+            "--manifest-path",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+        ])
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -38,7 +41,9 @@ fn name(package: &Value) -> &str {
 
 fn own(metadata: &Value) -> &Value {
     let mut packages = packages(metadata).iter();
-    packages.find(|package| name(package) == "ringfence").unwrap()
+    packages
+        .find(|package| name(package) == "ringfence")
+        .unwrap()
 }
 
 /// Whether the expression can be met by allowed licences. `/` is the old way to write `OR`.
@@ -61,7 +66,8 @@ fn the_dependencies_are_those_that_the_design_accounts_for() {
         .filter(|dependency| dependency["kind"].is_null())
         .map(|dependency| (name(dependency), dependency["optional"] == true))
         .collect();
-    let design = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/design.md")).unwrap();
+    let design =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/design.md")).unwrap();
     let (_, table) = design.split_once("## Dependencies").unwrap();
     let accounted: BTreeSet<_> = table
         .lines()
@@ -105,11 +111,20 @@ fn no_dependency_needs_a_newer_compiler() {
     let metadata = metadata();
     let version = |package: &Value| -> Option<Vec<u32>> {
         let version = package["rust_version"].as_str()?;
-        Some(version.split('.').map(|part| part.parse().unwrap()).collect())
+        Some(
+            version
+                .split('.')
+                .map(|part| part.parse().unwrap())
+                .collect(),
+        )
     };
     let own = version(own(&metadata)).unwrap();
     for package in packages(&metadata) {
         let wanted = version(package).unwrap_or_default();
-        assert!(wanted.get(..2) <= own.get(..2), "{}: {wanted:?}", name(package));
+        assert!(
+            wanted.get(..2) <= own.get(..2),
+            "{}: {wanted:?}",
+            name(package)
+        );
     }
 }
