@@ -10,6 +10,8 @@ pub mod cgroup;
 mod diagnose;
 mod error;
 mod foreground;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod inspect;
 mod lifetime;
 pub mod lockdown;
