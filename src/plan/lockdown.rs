@@ -323,6 +323,20 @@ fn final_sets(sets: &CapabilitySets, way: Way) -> List {
     list
 }
 
+/// What is still to be done when a filter is in force.
+fn calls_behind(
+    others_follow: bool,
+    notifies: bool,
+) -> Vec<(libc::c_long, &'static str, &'static str)> {
+    let next = (libc::SYS_seccomp, "seccomp", "installs the next filter");
+    let listener = (libc::SYS_sendmsg, "sendmsg", "gives the listener away");
+    let exec = (libc::SYS_execve, "execve", "starts the program");
+    [(others_follow, next), (notifies, listener), (true, exec)]
+        .into_iter()
+        .filter_map(|(wanted, call)| wanted.then_some(call))
+        .collect()
+}
+
 /// The one with the listener is the last, since it may stop the calls that install the others.
 fn filters(
     lockdown: &Lockdown,
@@ -344,8 +358,9 @@ fn filters(
         List::default().close_on_exec(socket)
     });
     let (last, first): (Vec<_>, Vec<_>) = lockdown.seccomp.iter().partition(|filter| filter.notify);
-    for filter in first.into_iter().chain(last) {
-        filter.check()?;
+    let count = lockdown.seccomp.len();
+    for (number, filter) in (1..).zip(first.into_iter().chain(last)) {
+        filter.check(&calls_behind(number < count, notifies))?;
         let program: Vec<_> = filter
             .program
             .iter()
