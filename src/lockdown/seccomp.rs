@@ -43,7 +43,8 @@ impl Instruction {
 ///
 /// Several can be put above each other; the strictest answer wins. They are installed last of all, in the
 /// order in which they were given, directly before the program is executed: a filter has to permit
-/// execve(2), and each but the last has to permit seccomp(2) as well.
+/// execve(2), and each but the last has to permit seccomp(2) as well. A filter that never does, whatever the
+/// arguments, is an error of [`compile`](crate::Command::compile), and so is a program that the kernel would not take.
 ///
 /// See [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
 ///
