@@ -1,8 +1,8 @@
 //! The operations that bind the program, in the order in which each leaves the later ones possible.
 
-use super::Bound;
 use super::maps::Caller;
 use super::op::{Action, Op};
+use super::{Bound, join};
 use crate::error::{Error, Result, Step};
 use crate::lockdown::{Capabilities, CapabilitySets, Instruction, Rlimit, Securebits};
 use crate::ns::Namespaces;
@@ -39,6 +39,8 @@ pub(super) struct Way {
     pub(super) over_exec: bool,
     /// That, or they are kept over a change of ids.
     pub(super) keeps: bool,
+    /// What the program's process gets when its parent ends, where other credentials take that away.
+    pub(super) death_signal: Option<i32>,
 }
 
 pub(super) fn compile(
@@ -62,7 +64,13 @@ pub(super) fn compile(
     if way.keeps {
         compiled.push(Step::Capabilities, "effective for the set-up", raise());
     }
+    // To raise a limit takes privilege over the machine.
     resources(lockdown, sandbox, caller, &mut compiled)?;
+    if let (Some(namespace), Some(number)) = (&sandbox.join.last, free.next()) {
+        let (object, list, fd) = join::enter_last(namespace, number, way.death_signal)?;
+        compiled.needs.descriptors.push((fd, number));
+        compiled.push(Step::Join, object, list);
+    }
     capabilities(command, caller, way, &mut compiled)?;
     if lockdown.no_new_privs() {
         let list = List::default().no_new_privs();
@@ -94,6 +102,7 @@ pub(super) fn is_idle(command: &Command) -> bool {
         && lockdown.nice.is_none()
         && lockdown.io_priority.is_none()
         && lockdown.affinity.is_none()
+        && command.sandbox.join.last.is_none()
 }
 
 /// All that is permitted survives exec.

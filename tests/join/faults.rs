@@ -141,6 +141,22 @@ fn of_new_namespaces_in_a_joined_one() {
     });
 }
 
+#[test]
+fn of_a_user_namespace_at_last() {
+    isolated_as_user(|| {
+        require!(seccomp_notify, userns);
+        stage!();
+        let user = Namespace::<User>::create_with_map(IdMap::root()).unwrap();
+        let sandbox = Sandbox::new().join_user_last(&user);
+        sweep(
+            &sandbox
+                .command("/bin/true")
+                .current_dir("/")
+                .die_with_parent(),
+        );
+    });
+}
+
 /// Where the root is not that of the mount namespace.
 #[test]
 fn of_another_root() {
