@@ -284,8 +284,8 @@ fn capabilities(
         if command.keep_capabilities {
             let object = "all that are permitted, ambient";
             compiled.push(Step::Capabilities, object, ambient());
-        } else if way.over_exec {
-            // As exec would have had it.
+        } else if way.over_exec && command.sandbox.join.last.is_none() {
+            // As exec would have had it, and will where it is entered last who is user 0.
             let inheritable = if way.userns { 0 } else { caller.inheritable() };
             let none = List::default().ambient_clear().capabilities(Sets {
                 inheritable: Inheritable::Only(inheritable),

@@ -29,7 +29,7 @@ impl Compiler<'_> {
         let over_exec = self.late && (userns || enters) && inside != 0;
         let over_ids = command.uid.is_some() || joins;
         let way = Way {
-            userns: userns || enters,
+            userns,
             over_exec,
             keeps: over_exec || over_ids,
             death_signal: self.death_signal(),
