@@ -187,6 +187,12 @@ impl List {
         self.prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
     }
 
+    /// Enters a namespace of these kinds, and closes it.
+    pub(crate) fn setns(self, namespace: RawFd, kinds: u32) -> Self {
+        self.call(libc::SYS_setns, 0, &[signed(namespace), kinds.into()])
+            .call(libc::SYS_close, 0, &[signed(namespace)])
+    }
+
     /// Enforces a ruleset, and closes it.
     pub(crate) fn landlock(self, ruleset: RawFd) -> Self {
         self.call(libc::SYS_landlock_restrict_self, 0, &[signed(ruleset), 0])
