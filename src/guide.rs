@@ -26,3 +26,7 @@ pub mod time {}
 pub mod user {}
 #[doc = include_str!("../docs/guide/uts.md")]
 pub mod uts {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
