@@ -40,9 +40,6 @@ impl Listeners {
 
     /// Writes the process id, and the namespaces that are new.
     pub(crate) fn tell(self, pid: u32, inode: impl Fn(Kind) -> Option<u64>) -> Result<()> {
-        if self.info.is_none() && self.json_status.is_none() {
-            return Ok(());
-        }
         let mut members = vec![format!("\"child-pid\": {pid}")];
         let new = |kind: &Kind| self.new.contains((*kind).into());
         for kind in KINDS.into_iter().filter(new) {
@@ -63,6 +60,9 @@ impl Listeners {
 
     /// The same of a program that has been started, or waits at the gate.
     pub(crate) fn tell_of(self, child: &Child) -> Result<()> {
+        if self.info.is_none() && self.json_status.is_none() {
+            return Ok(());
+        }
         let ids = match child.namespace_ids() {
             Ok(ids) => ids,
             Err(error) => return fail(error.to_string()),
