@@ -126,6 +126,15 @@ fn join() {
     );
 }
 
+fn with_first_process() {
+    let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
+    let program = program::waiting_program(directory.path());
+    let path = CString::new(program.as_os_str().as_encoded_bytes()).expect("no nul byte");
+    let mut starting = raw::Starting::new(&path);
+    let floor = || raw::pid(&mut starting);
+    print("create pid", || drop(create::<Pid>()), floor);
+}
+
 fn against_the_floor(_: &mut Criterion) {
     join();
     thread_kind::<Mount>(UnshareFlags::NEWNS);
@@ -134,10 +143,12 @@ fn against_the_floor(_: &mut Criterion) {
     thread_kind::<Cgroup>(UnshareFlags::NEWCGROUP);
     thread_kind::<Time>(UnshareFlags::NEWTIME);
     thread_kind::<Net>(UnshareFlags::NEWNET);
-    let user = || drop(raw::fork(libc::CLONE_NEWUSER, "user"));
-    print("create user", || drop(create::<User>()), user);
-    let pid = || drop(raw::fork(libc::CLONE_NEWPID, "pid"));
-    print("create pid", || drop(create::<Pid>()), pid);
+    print(
+        "create user",
+        || drop(create::<User>()),
+        || drop(raw::user()),
+    );
+    with_first_process();
     run_in::<Mount>();
     run_in::<Uts>();
     run_in::<Ipc>();

@@ -49,6 +49,7 @@ const RULES: &[Rule] = &[
         may_name: &[
             "plan",
             "spawn::inspect",
+            "spawn::namespaces",
             "spawn::record",
             "spawn::root",
             "spawn::terminal",
@@ -65,6 +66,14 @@ const RULES: &[Rule] = &[
             "spawn::record",
             "sys",
         ],
+    },
+    Rule {
+        module: "spawn::namespaces",
+        may_name: &["spawn::pass", "spawn::record"],
+    },
+    Rule {
+        module: "spawn::pass",
+        may_name: &["spawn::record"],
     },
     Rule {
         module: "spawn::join",
@@ -96,7 +105,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "terminal",
-        may_name: &["sandbox", "sys"],
+        may_name: &["error", "sandbox", "sys"],
     },
     Rule {
         module: "inspect",

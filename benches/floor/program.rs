@@ -11,6 +11,12 @@ const CODE: [u8; 9] = [
     0x31, 0xff, // xor edi, edi
     0x0f, 0x05, // syscall
 ];
+/// `pause()`.
+#[cfg(target_arch = "x86_64")]
+const PAUSE: [u8; 7] = [
+    0xb8, 34, 0, 0, 0, // mov eax, 34
+    0x0f, 0x05, // syscall
+];
 #[cfg(target_arch = "x86_64")]
 const MACHINE: u16 = 62;
 
@@ -18,6 +24,16 @@ const MACHINE: u16 = 62;
 const CODE: [u8; 12] = [
     0xc8, 0x0b, 0x80, 0xd2, // mov x8, #94
     0x00, 0x00, 0x80, 0xd2, // mov x0, #0
+    0x01, 0x00, 0x00, 0xd4, // svc #0
+];
+/// `ppoll(NULL, 0, NULL, NULL)`.
+#[cfg(target_arch = "aarch64")]
+const PAUSE: [u8; 24] = [
+    0x28, 0x09, 0x80, 0xd2, // mov x8, #73
+    0x00, 0x00, 0x80, 0xd2, // mov x0, #0
+    0x01, 0x00, 0x80, 0xd2, // mov x1, #0
+    0x02, 0x00, 0x80, 0xd2, // mov x2, #0
+    0x03, 0x00, 0x80, 0xd2, // mov x3, #0
     0x01, 0x00, 0x00, 0xd4, // svc #0
 ];
 #[cfg(target_arch = "aarch64")]
@@ -32,17 +48,26 @@ const ALIGN: u64 = 0x1_0000;
 
 /// Writes a static executable that only exits with 0.
 pub(crate) fn tiny_program(dir: &Path) -> PathBuf {
-    let path = dir.join("tiny");
-    fs::write(&path, image()).expect("the program can be written");
+    write(dir.join("tiny"), &CODE)
+}
+
+/// Writes a static executable that only waits until it is killed.
+#[allow(dead_code, reason = "for the bench of namespaces")]
+pub(crate) fn waiting_program(dir: &Path) -> PathBuf {
+    write(dir.join("waiting"), &PAUSE)
+}
+
+fn write(path: PathBuf, code: &[u8]) -> PathBuf {
+    fs::write(&path, image(code)).expect("the program can be written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod of our own file");
     path
 }
 
-fn image() -> Vec<u8> {
+fn image(code: &[u8]) -> Vec<u8> {
     const ET_EXEC: u16 = 2;
     const PT_LOAD: u32 = 1;
     const PF_R_X: u32 = 4 | 1;
-    let size = CODE_OFFSET + CODE.len() as u64;
+    let size = CODE_OFFSET + code.len() as u64;
 
     // Class 64, little endian, version 1, System V.
     let mut image = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
@@ -68,6 +93,6 @@ fn image() -> Vec<u8> {
     put(&size.to_le_bytes()); // p_memsz
     put(&ALIGN.to_le_bytes());
 
-    put(&CODE);
+    put(code);
     image
 }

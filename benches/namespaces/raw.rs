@@ -56,10 +56,10 @@ pub(crate) fn on_thread_in(namespace: &OwnedFd, run: impl FnOnce() + Send) {
     });
 }
 
-/// A new user or pid namespace, by a forked child that is held until it has been opened.
-pub(crate) fn fork(flag: libc::c_int, link: &str) -> OwnedFd {
+/// A new user namespace, by a forked child that is held until it has been opened.
+pub(crate) fn user() -> OwnedFd {
     let (wait, mut release) = std::io::pipe().expect("a pipe");
-    let flags = flag | libc::SIGCHLD;
+    let flags = libc::CLONE_NEWUSER | libc::SIGCHLD;
     // SAFETY: without CLONE_VM the child has a copy of the memory, and it makes system calls only.
     let child = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
     if child == 0 {
@@ -68,21 +68,53 @@ pub(crate) fn fork(flag: libc::c_int, link: &str) -> OwnedFd {
         // SAFETY: takes a number and does not return.
         unsafe { libc::_exit(0) }
     }
-    let child = i32::try_from(child)
-        .ok()
-        .and_then(Pid::from_raw)
-        .expect("a child");
-    let pid = child.as_raw_pid();
-    if flag == libc::CLONE_NEWUSER {
-        std::fs::write(format!("/proc/{pid}/setgroups"), "deny").expect("own child");
-        std::fs::write(format!("/proc/{pid}/uid_map"), "0 0 1").expect("own child");
-        std::fs::write(format!("/proc/{pid}/gid_map"), "0 0 1").expect("own child");
-    }
-    let namespace = open(&format!("/proc/{pid}/ns/{link}"));
+    std::fs::write(format!("/proc/{child}/setgroups"), "deny").expect("own child");
+    std::fs::write(format!("/proc/{child}/uid_map"), "0 0 1").expect("own child");
+    std::fs::write(format!("/proc/{child}/gid_map"), "0 0 1").expect("own child");
+    let namespace = open(&format!("/proc/{child}/ns/user"));
     release.write_all(b"!").expect("the child reads");
-    let _ = rustix::process::kill_process(child, Signal::KILL);
-    rustix::process::waitpid(Some(child), WaitOptions::empty()).expect("own child");
+    let child = i32::try_from(child).expect("a pid");
+    wait_for(child);
     namespace
+}
+
+/// A new pid namespace, with a program as its first process that ends with it. A copy of this process would do for
+/// the kernel, but would go on with all of its memory.
+pub(crate) fn pid(starting: &mut Starting<'_>) {
+    let flags = libc::CLONE_NEWPID | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = starting.stack.as_mut_ptr_range().end;
+    let data = core::ptr::from_mut(starting).cast();
+    // SAFETY: the stack is the child's, and this process is suspended meanwhile.
+    let child = unsafe { libc::clone(start, top.cast(), flags, data) };
+    assert!(child > 0);
+    drop(open(&format!("/proc/{child}/ns/pid")));
+    let pid = Pid::from_raw(child).expect("a child");
+    rustix::process::kill_process(pid, Signal::KILL).expect("own child");
+    wait_for(child);
+}
+
+fn wait_for(child: i32) {
+    let child = Pid::from_raw(child).expect("a child");
+    rustix::process::waitpid(Some(child), WaitOptions::empty()).expect("own child");
+}
+
+/// What [`pid`] prepares once.
+pub(crate) struct Starting<'a> {
+    program: &'a CStr,
+    stack: Box<[u8]>,
+}
+
+impl<'a> Starting<'a> {
+    pub(crate) fn new(program: &'a CStr) -> Self {
+        let stack = vec![0; STACK].into();
+        Self { program, stack }
+    }
+}
+
+extern "C" fn start(data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `pid` passes its own, and is suspended.
+    let starting = unsafe { &*data.cast::<Starting<'_>>() };
+    execute(starting.program)
 }
 
 const STACK: usize = 64 * 1024;
@@ -151,15 +183,20 @@ extern "C" fn enter_and_go_on(data: *mut libc::c_void) -> libc::c_int {
 extern "C" fn become_program(data: *mut libc::c_void) -> libc::c_int {
     // SAFETY: as above.
     let joining = unsafe { &*data.cast::<Joining<'_>>() };
-    let argv = [joining.program.as_ptr(), core::ptr::null()];
-    let envp = [core::ptr::null()];
     // SAFETY: no pointers.
     unsafe { libc::syscall(libc::SYS_setgroups, 0, 0) };
     // SAFETY: no pointers.
     unsafe { libc::syscall(libc::SYS_setresgid, 0, 0, 0) };
     // SAFETY: no pointers.
     unsafe { libc::syscall(libc::SYS_setresuid, 0, 0, 0) };
+    execute(joining.program)
+}
+
+/// Returns only when it fails.
+fn execute(program: &CStr) -> libc::c_int {
+    let argv = [program.as_ptr(), core::ptr::null()];
+    let envp = [core::ptr::null()];
     // SAFETY: a null-terminated string and arrays.
-    unsafe { libc::execve(joining.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     1
 }

@@ -109,7 +109,8 @@ impl<'a> Change<'a> {
                 let mut undo = None;
                 // What was made in the same batch goes as a whole.
                 if !indexes.is_new(&change.link) {
-                    let now = indexes.netlink.link(indexes.now(&change.link))?;
+                    let now = indexes.netlink.link_uncounted(&indexes.now(&change.link))?;
+                    indexes.note(&change.link, now.index);
                     undo = Some(Undo::Send(change.reverse(&now).message(indexes)?));
                 }
                 if let Some(name) = change.new_name() {
@@ -154,9 +155,16 @@ impl<'n> Indexes<'n> {
         if let Some(index) = self.known.get(name) {
             return Ok(*index);
         }
-        let index = self.netlink.link(link)?.index;
+        let index = self.netlink.link_uncounted(link)?.index;
         self.known.insert(name.clone(), index);
         Ok(index)
+    }
+
+    /// The number of an interface that has been looked up.
+    fn note(&mut self, link: &LinkRef, index: u32) {
+        if let LinkRef::Name(name) = link {
+            self.known.insert(name.clone(), index);
+        }
     }
 
     /// What finds the interface before the batch: by number, if it has been renamed.
@@ -220,7 +228,7 @@ impl<'n> Indexes<'n> {
         let chosen = self.new.iter().filter(|(_, chosen)| **chosen);
         chosen
             .into_iter()
-            .any(|(number, _)| self.netlink.link(*number).is_ok())
+            .any(|(number, _)| self.netlink.link_uncounted(&(*number).into()).is_ok())
     }
 }
 

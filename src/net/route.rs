@@ -13,6 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const ONLINK: u32 = 4;
 /// `RT_TABLE_COMPAT`: the number is in `RTA_TABLE`.
 const TABLE_COMPAT: u8 = 252;
+/// Of <linux/rtnetlink.h>; the libc crate has it for some C libraries only.
+pub(super) const RTA_VIA: u16 = 18;
 /// What the kernel gives an IPv6 route that says nothing else.
 const IP6_METRIC: u32 = 1024;
 
@@ -251,7 +253,7 @@ impl Entry for Route {
                 let mut value = [0; 18];
                 value[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
                 value[2..].copy_from_slice(&via.octets());
-                message.bytes(libc::RTA_VIA, &value);
+                message.bytes(RTA_VIA, &value);
             }
             _ => {}
         }
@@ -296,7 +298,7 @@ impl Entry for Route {
             match attribute.kind {
                 libc::RTA_DST => found.destination = IpNet::new(address?, fixed[1])?,
                 libc::RTA_GATEWAY => found.via = address,
-                libc::RTA_VIA => found.via = from_octets(attribute.value.get(2..)?),
+                RTA_VIA => found.via = from_octets(attribute.value.get(2..)?),
                 libc::RTA_OIF => found.dev = attribute.u32().map(LinkRef::Index),
                 libc::RTA_PREFSRC => found.source = address,
                 libc::RTA_PRIORITY => found.metric = attribute.u32(),

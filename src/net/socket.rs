@@ -13,10 +13,9 @@ use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send,
     socket_with,
 };
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Acknowledgements wait in the socket's buffer, which by default has room for some 160.
+/// Refusals wait in the socket's buffer, which by default has room for some 160.
 const MESSAGES_PER_SEND: usize = 96;
 /// The kernel puts no more than this into one datagram of a dump.
 const BUFFER: usize = 32 << 10;
@@ -104,16 +103,19 @@ impl Socket {
     }
 
     /// Sends all of them at once, or where they are many, some at a time until one is refused. The
-    /// kernel goes on after a message that it refuses. The results of those that were sent, in order;
-    /// where sending failed, the last is that.
+    /// kernel goes on after a message that it refuses, and says so before it acknowledges the last one. The results
+    /// of those that were sent, in order; where sending failed, the last is that.
     pub(super) fn request(&mut self, messages: &mut [Message]) -> Vec<Result<(), Refusal>> {
         let mut results = Vec::with_capacity(messages.len());
         for part in messages.chunks_mut(MESSAGES_PER_SEND) {
             for message in part.iter_mut() {
-                message.add_flags(REQUEST | ACK);
+                message.add_flags(REQUEST);
+            }
+            if let Some(last) = part.last_mut() {
+                last.add_flags(ACK);
             }
             let first = self.send(part);
-            match first.and_then(|first| self.acknowledgements(first, part.len())) {
+            match first.and_then(|first| self.answers(first, part.len())) {
                 Ok(answers) => results.extend(answers),
                 Err(refusal) => results.push(Err(refusal)),
             }
@@ -161,24 +163,23 @@ impl Socket {
         }
     }
 
-    /// Asks for one thing.
+    /// Asks for one thing, which is the answer.
     pub(super) fn get<T>(
         &mut self,
         mut request: Message,
-        mut parse: impl FnMut(&Received<'_>) -> Option<T>,
+        parse: impl FnOnce(&Received<'_>) -> Option<T>,
     ) -> Result<Option<T>, Refusal> {
-        request.add_flags(REQUEST | ACK);
+        request.add_flags(REQUEST);
         let sequence = self.send(std::slice::from_mut(&mut request))?;
-        let mut found = None;
         loop {
             for message in Messages(self.receive()?) {
                 if message.sequence != sequence {
                     continue;
                 }
-                if message.kind == MESSAGE_ERROR {
-                    return answer(&message).map(|()| found);
-                }
-                found = found.or_else(|| parse(&message));
+                return match message.kind {
+                    MESSAGE_ERROR => answer(&message).map(|()| None),
+                    _ => Ok(parse(&message)),
+                };
             }
         }
     }
@@ -242,23 +243,24 @@ impl Socket {
         }
     }
 
-    fn acknowledgements(
-        &mut self,
-        first: u32,
-        count: usize,
-    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
-        let mut answers = HashMap::with_capacity(count);
-        while answers.len() < count {
+    /// The refusals, until the last message is answered.
+    fn answers(&mut self, first: u32, count: usize) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let mut answers = vec![Ok(()); count];
+        let last = self.sequence;
+        loop {
             for message in Messages(self.receive()?) {
                 let index = message.sequence.wrapping_sub(first) as usize;
-                if message.kind == MESSAGE_ERROR && index < count {
-                    answers.insert(index, answer(&message));
+                if message.kind != MESSAGE_ERROR {
+                    continue;
+                }
+                if let Some(slot) = answers.get_mut(index) {
+                    *slot = answer(&message);
+                }
+                if message.sequence == last {
+                    return Ok(answers);
                 }
             }
         }
-        let lost = || Err(Refusal::of("recvfrom")(Errno::AGAIN));
-        let in_order = |index| answers.remove(&index).unwrap_or_else(lost);
-        Ok((0..count).map(in_order).collect())
     }
 
     fn receive(&mut self) -> Result<&[u8], Refusal> {

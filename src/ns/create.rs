@@ -3,6 +3,7 @@
 use super::run_in::on_thread;
 use super::{AnyNamespace, Kind, Namespace, NamespaceKind, NamespaceSet, Namespaces, of_process};
 use crate::error::{Error, ErrorKind, Result, Step};
+use crate::process::Child;
 use crate::sandbox::{IdMap, Sandbox, Stdio};
 use crate::sys::net::loopback_up;
 use crate::sys::signal::{self, SigSet};
@@ -23,7 +24,7 @@ impl<K: NamespaceKind> Namespace<K> {
     /// then ends. A new mount namespace has the caller's mounts, all private; a new network
     /// namespace has its loopback interface up.
     ///
-    /// A user namespace is made by a process that has ended when this returns, with the map
+    /// A user namespace is made by a process that has ended when this returns and has executed nothing, with the map
     /// [`IdMap::identity`]; for others there is [`NamespaceSet::create`].
     ///
     /// The exception is a pid namespace, which is of no use without a first process. There is one that
@@ -33,7 +34,8 @@ impl<K: NamespaceKind> Namespace<K> {
     ///
     /// # Errors
     /// `EPERM` without the privilege; `ENOSPC` if there are too many, or too deeply nested;
-    /// [`ErrorKind::Unsupported`] for user and pid namespaces where the crate has no second stage for the architecture.
+    /// [`ErrorKind::Unsupported`] for pid namespaces where the crate has no second stage for the architecture.
+    /// `/proc` has to be mounted, but for pid namespaces.
     ///
     /// # Privileges
     /// `CAP_SYS_ADMIN`, but for user namespaces. Without it, [`NamespaceSet::create`] makes namespaces together
@@ -78,8 +80,9 @@ impl NamespaceSet {
     /// which it stays: see [`Namespace::create`].
     ///
     /// # Errors
-    /// Those of [`Plan::spawn`](crate::Plan::spawn); `EACCES` without privilege where the second stage cannot be executed as
-    /// a program of its own (see [`Sandbox::init`]), and where a user namespace is [joined](Sandbox::join).
+    /// Those of [`Plan::spawn`](crate::Plan::spawn). With a pid namespace, `EACCES` without privilege where the second stage
+    /// cannot be executed as a program of its own (see [`Sandbox::init`]); as well as where a user namespace is
+    /// [joined](Sandbox::join). Without either, what `/proc` is needed for where it is not mounted.
     ///
     /// # Examples
     /// ```
@@ -97,16 +100,28 @@ impl NamespaceSet {
     /// # }
     /// ```
     pub fn create(sandbox: &Sandbox) -> Result<Self> {
-        // Held before it would execute anything, so the name does not matter.
+        // Nothing is executed, so the name does not matter.
         let mut command = sandbox.clone().command("/").env_clear().current_dir("/");
         command.never_runs = true;
-        let child = command
+        let plan = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .gate()
             .kill_on_drop()
-            .spawn()?;
+            .compile()?;
+        let Some(made) = plan.make_namespaces() else {
+            return Self::of_held(sandbox, plan.spawn()?);
+        };
+        let mut set = Self::default();
+        for (kind, fd) in sandbox.namespaces.kinds().zip(made?) {
+            set.insert(AnyNamespace::of_kind(fd, kind)?)?;
+        }
+        Ok(set)
+    }
+
+    /// Those of a child that is held at the gate.
+    fn of_held(sandbox: &Sandbox, child: Child) -> Result<Self> {
         let mut set = Self::default();
         let mut of_pid = None;
         for kind in sandbox.namespaces.kinds() {

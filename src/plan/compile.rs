@@ -5,6 +5,7 @@ mod binding;
 mod check;
 mod engine;
 mod last;
+mod namespaces;
 mod owner;
 mod stage;
 
@@ -188,6 +189,10 @@ impl Compiler<'_> {
         if namespaces.contains(Namespaces::NET) && !self.sandbox.loopback_down {
             self.push(Step::Loopback, "lo up", Action::LoopbackUp);
         }
+        if self.passes() {
+            let object = "the caller's /proc/self, for its namespaces";
+            self.push(Step::Namespace, object, Action::KeepProc);
+        }
         let mut mounts = root::Mounts::default();
         if namespaces.contains(Namespaces::MOUNT) {
             let ids = self.inside_ids(maps.as_ref());
@@ -202,15 +207,19 @@ impl Compiler<'_> {
         let spare = (3..).filter(|number| descriptors.iter().all(|(_, used)| used != number));
         let mut bound = self.bind(maps.as_ref(), &mut spare.skip(taken))?;
         let changes_ids = self.process_attributes(maps.as_ref(), controlling.is_some())?;
-        let terminal = self.terminal(pty, free)?;
-        self.finish(
-            method,
-            stage.as_ref(),
-            terminal,
-            (controlling, foreground),
-            &descriptors,
-            &mut bound,
-        )?;
+        if self.passes() {
+            self.pass_namespaces();
+        } else {
+            let terminal = self.terminal(pty, free)?;
+            self.finish(
+                method,
+                stage.as_ref(),
+                terminal,
+                (controlling, foreground),
+                &descriptors,
+                &mut bound,
+            )?;
+        }
         self.hand_over(stage.as_mut(), &bound, &program)?;
 
         let watched = namespaces.contains(Namespaces::PID)
@@ -270,7 +279,7 @@ impl Compiler<'_> {
     }
 
     fn open_null(&self, stdio: &[Stream; 3]) -> Result<Option<OwnedFd>> {
-        if !stdio.iter().any(|stream| matches!(stream, Stream::Null)) {
+        if self.passes() || !stdio.iter().any(|stream| matches!(stream, Stream::Null)) {
             return Ok(None);
         }
         rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())

@@ -127,6 +127,12 @@ impl Compiled {
             .any(|op| op.step == crate::error::Step::Seccomp)
     }
 
+    /// Whether the child passes its namespaces to the caller and ends, rather than become a program.
+    pub(crate) fn passes(&self) -> bool {
+        let last = self.ops.last().map(|op| &op.action);
+        matches!(last, Some(op::Action::PassNamespaces { .. }))
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage
@@ -172,6 +178,12 @@ impl Plan {
             compiled: Arc::new(compiled),
             given: Arc::new(given),
         })
+    }
+
+    /// Makes the namespaces and nothing else, if it can: descriptors of them, in the order of their kinds.
+    pub(crate) fn make_namespaces(&self) -> Option<Result<Vec<OwnedFd>>> {
+        let passes = self.compiled.passes();
+        passes.then(|| crate::spawn::namespaces(self))
     }
 
     /// Starts the program: returns when it has been executed, or with the step that failed.

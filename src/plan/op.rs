@@ -182,6 +182,10 @@ pub(crate) enum Action {
     },
     /// See that no user namespace can be made.
     AssertNoUserns,
+    /// Open the namespaces that the child is in, by these links below `/proc/self`, and pass them to the caller.
+    PassNamespaces {
+        links: Box<[&'static CStr]>,
+    },
     /// Become the second stage, which executes the program.
     SecondStage,
     /// Done by the second stage; what is named here is shown only.
@@ -357,6 +361,7 @@ impl Action {
             Self::PlaceChildren { .. } => "fcntl, dup3",
             Self::Lockdown { calls, .. } => calls,
             Self::AssertNoUserns => "unshare",
+            Self::PassNamespaces { .. } => "openat, fstatfs, sendmsg",
             Self::SecondStage => "execveat",
             Self::InStage { calls } => calls,
             Self::Exec => "execve",

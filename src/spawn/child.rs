@@ -13,7 +13,7 @@
 )]
 
 use super::record::{Call, Fail, Named, Note, Record};
-use super::{inspect, root, terminal};
+use super::{inspect, namespaces, root, terminal};
 use crate::plan::Compiled;
 use crate::plan::op::{Action, Ids};
 use crate::plan::stage::Form;
@@ -184,6 +184,7 @@ fn perform(
             Fail::new(Call::numbered(number).unwrap_or(Call::Prctl), errno)
         }),
         Action::AssertNoUserns => assert_no_userns(),
+        Action::PassNamespaces { links } => pass_namespaces(context, state, links),
         Action::SecondStage => become_stage(context),
         Action::InStage { .. } => Ok(()),
         Action::Exec => execute(context),
@@ -358,6 +359,16 @@ fn loopback_up() -> Result<(), Fail> {
     )
     .named(Call::Socket)?;
     net::loopback_up(socket.as_fd()).named(Call::Ioctl)
+}
+
+/// The last operation of a child that has no program.
+fn pass_namespaces(context: &Context<'_>, state: &mut State, links: &[&CStr]) -> Result<(), Fail> {
+    let [socket] = context.placements else {
+        return Err(Fail::new(Call::Sendmsg, Errno::BADF));
+    };
+    namespaces::pass(links, state.proc_self()?, fd::borrow(&socket.source))?;
+    context.record.done();
+    exec::exit_group(0)
 }
 
 /// In a new root the path must not lead out of it, be it through a descriptor in /proc.

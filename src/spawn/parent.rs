@@ -6,7 +6,7 @@ use super::dumpable::Hold;
 use super::record::Record;
 use super::streams::Streams;
 use super::verdict::{judge, kill, reap};
-use super::{lean, maps, terminal, trees};
+use super::{lean, maps, pass, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::op::Action;
@@ -94,6 +94,26 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
     } = streams;
     let child = Child::new(plan, pid, pidfd, ours, control);
     Ok(child.with_terminal(controlling))
+}
+
+/// The new namespaces of a plan that [passes](Compiled::passes) them, in the order of their kinds. The child has
+/// ended when this returns.
+pub(super) fn namespaces(plan: &Compiled) -> Result<Vec<OwnedFd>> {
+    refuse_frozen(plan)?;
+    let (ours, theirs) = pass::socket()
+        .map_err(|errno| Error::system(Step::Prepare, "a socket", "socketpair", errno))?;
+    let number = theirs.as_raw_fd();
+    let (pid, pidfd) = make(plan, &[Placement::new(number, number)], None)?;
+    let failed = |call| {
+        let object = "new namespaces";
+        move |errno| Error::system(Step::Namespace, object, call, errno)
+    };
+    reap(pid, Some(&pidfd)).map_err(failed("waitid"))?;
+    let passed = pass::receive_all(&ours).map_err(failed("recvmsg"))?;
+    match passed.len() == plan.namespaces.kinds().count() {
+        true => Ok(passed),
+        false => Err(failed("recvmsg")(Errno::MFILE)),
+    }
 }
 
 fn highest(placements: &[Placement]) -> RawFd {

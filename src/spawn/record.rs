@@ -184,11 +184,14 @@ pub(crate) enum Progress {
     Failed(usize),
     /// It was about to exec.
     Exec,
+    /// It had no program, and has done everything.
+    Done,
 }
 
 const RUNNING: u32 = 0;
 const FAILED: u32 = 1;
 const EXEC: u32 = 2;
+const DONE: u32 = 3;
 
 /// Where the writing of the maps stands.
 const MAPS_IDLE: u32 = 0;
@@ -251,12 +254,18 @@ impl Record {
         self.state.store(EXEC, Ordering::Release);
     }
 
+    /// The child, which has no program, is about to end.
+    pub(crate) fn done(&self) {
+        self.state.store(DONE, Ordering::Release);
+    }
+
     pub(crate) fn progress(&self) -> Progress {
         let state = self.state.load(Ordering::Acquire);
         let op = self.op.load(Ordering::Relaxed) as usize;
         match state {
             FAILED => Progress::Failed(op),
             EXEC => Progress::Exec,
+            DONE => Progress::Done,
             _ => Progress::At(op),
         }
     }

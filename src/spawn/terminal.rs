@@ -7,10 +7,8 @@ use crate::plan::op::Terminal;
 use crate::sandbox::WindowSize;
 use crate::sys::fd::dup_to;
 use core::ffi::CStr;
-use core::mem::MaybeUninit;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
-use rustix::io::{Errno, IoSlice};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -21,7 +19,7 @@ const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 pub(super) fn open(terminal: &Terminal, path: &CStr, caller: BorrowedFd<'_>) -> Result<(), Fail> {
     let master = multiplexer(path)?;
     let slave = prepare(&master, terminal.size).named(Call::Ioctl)?;
-    send(caller, master.as_fd())?;
+    pass::send(caller, &[master.as_fd()])?;
     for (target, wanted) in (0..).zip(terminal.streams) {
         if wanted {
             use std::os::fd::AsRawFd;
@@ -71,17 +69,6 @@ fn prepare(master: &OwnedFd, size: WindowSize) -> Result<OwnedFd, Errno> {
     rustix::termios::tcsetwinsize(master, size.into())?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     rustix::pty::ioctl_tiocgptpeer(master, flags)
-}
-
-fn send(caller: BorrowedFd<'_>, master: BorrowedFd<'_>) -> Result<(), Fail> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [master];
-    control.push(SendAncillaryMessage::ScmRights(&descriptors));
-    let data = [IoSlice::new(b"t")];
-    rustix::net::sendmsg(caller, &data, &mut control, SendFlags::NOSIGNAL)
-        .map(drop)
-        .named(Call::Sendmsg)
 }
 
 /// In the caller, when the child has got so far: the master.

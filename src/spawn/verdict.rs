@@ -42,8 +42,11 @@ pub(super) fn judge(
     let first_failed = work.is_none()
         && first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.
-    let started = record.progress() == Progress::Exec
-        && !process::is_before_exec(target(pid, pidfd.as_ref()));
+    let started = match record.progress() {
+        Progress::Exec => !process::is_before_exec(target(pid, pidfd.as_ref())),
+        Progress::Done => true,
+        Progress::At(_) | Progress::Failed(_) => false,
+    };
     let running = matches!(start, None | Some(Start::Running | Start::AtGate));
     if started && !first_failed && running {
         let pidfd = match pidfd {
@@ -134,7 +137,7 @@ fn explain(
 ) -> Error {
     let at = match record.progress() {
         Progress::At(index) | Progress::Failed(index) => plan.ops.get(index),
-        Progress::Exec => plan.ops.last(),
+        Progress::Exec | Progress::Done => plan.ops.last(),
     };
     let Some(op) = at else {
         return Error::other(ErrorKind::DiedBeforeExec, Step::Clone, "the child");

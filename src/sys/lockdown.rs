@@ -83,7 +83,9 @@ impl List {
     }
 
     pub(crate) fn nice(self, value: i32) -> Self {
-        let args = [u64::from(libc::PRIO_PROCESS), 0, signed(value)];
+        // Of <linux/resource.h>; its type differs with the C library.
+        const PRIO_PROCESS: u64 = 0;
+        let args = [PRIO_PROCESS, 0, signed(value)];
         self.call(libc::SYS_setpriority, 0, &args)
     }
 

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use ringfence::ns::{Namespace, Net, Pid, Time, User};
-use ringfence::{AnyNamespace, ErrorKind, Extent, IdMap, Kind, NamespaceSet, Sandbox};
+use ringfence::{AnyNamespace, ErrorKind, Extent, IdMap, Kind, NamespaceSet, Rootfs, Sandbox};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
 
@@ -13,7 +13,9 @@ use crate::support::is_privileged;
 
 use super::{census, create, kinds, link, with_capabilities};
 use crate::common::leaks::assert_same;
-use crate::common::{in_forked_child, isolated_as_both, isolated_as_user, probe, require, seccomp};
+use crate::common::{
+    in_forked_child, isolated, isolated_as_both, isolated_as_user, probe, require, seccomp,
+};
 
 #[test]
 fn every_kind_without_a_trace() {
@@ -191,6 +193,69 @@ fn the_other_form_of_the_second_stage_makes_the_same() {
         assert_eq!(user.parent().unwrap(), Some(Namespace::current().unwrap()));
         drop((set, user));
         assert_same(&before, &census());
+    });
+}
+
+#[test]
+fn but_for_a_pid_namespace_nothing_is_executed() {
+    isolated_as_both(|| {
+        require!(userns, netns);
+        let nothing = [libc::SYS_execveat, libc::SYS_execve].map(|call| (call, libc::EPERM));
+        seccomp::deny(&nothing).unwrap();
+        let sandbox = Sandbox::new().user().net().uts().ipc().mount().time();
+        let sandbox = sandbox.user_map(IdMap::root()).hostname("box");
+        let sandbox = sandbox.rootfs(Rootfs::tmpfs()).dir("/only");
+        drop(NamespaceSet::create(&sandbox).unwrap());
+        let before = census();
+        let set = NamespaceSet::create(&sandbox).unwrap();
+        let added = census().section("fds").len() - before.section("fds").len();
+        assert_eq!(added, set.iter().count());
+        assert_eq!(added, 6);
+        let user = set.user.as_ref().unwrap();
+        for namespace in set.iter().filter(|one| one.kind() != Kind::User) {
+            assert_ne!(namespace.to_string(), link("self", namespace.kind()));
+            assert_eq!(namespace.user_namespace().unwrap(), *user);
+        }
+        let status = in_forked_child(|| {
+            for namespace in set.iter() {
+                move_into_link_name_space(namespace.as_fd(), None).unwrap();
+            }
+            let name = rustix::system::uname();
+            assert_eq!(name.nodename().to_str(), Ok("box"));
+            let names = fs::read_dir("/")
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            assert_eq!(names.collect::<Vec<_>>(), ["only"]);
+            assert_eq!(rustix::process::geteuid().as_raw(), 0);
+            0
+        });
+        assert!(status.success());
+        drop(set);
+        assert_same(&before, &census());
+    });
+}
+
+#[test]
+fn a_map_of_a_range_is_written_by_the_caller() {
+    isolated(|| {
+        require!(root);
+        let map = IdMap::range(0, 100_000, 65_536);
+        let user = Namespace::<User>::create_with_map(map).unwrap();
+        let before = census();
+        let again = Namespace::<User>::create_with_map(IdMap::range(7, 300_000, 5)).unwrap();
+        let status = in_forked_child(|| {
+            let fd = again.as_fd();
+            move_into_link_name_space(fd, Some(LinkNameSpaceType::User)).unwrap();
+            let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+            let fields: Vec<_> = map.split_whitespace().collect();
+            assert_eq!(fields[0], "7");
+            assert_eq!(fields[2], "5");
+            0
+        });
+        assert!(status.success());
+        drop(again);
+        assert_same(&before, &census());
+        drop(user);
     });
 }
 

@@ -1,5 +1,6 @@
 mod create;
 mod fallbacks;
+mod faults;
 mod open;
 mod pin;
 mod relations;

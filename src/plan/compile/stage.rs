@@ -19,6 +19,9 @@ impl Compiler<'_> {
         controlling: Option<RawFd>,
         foreground: bool,
     ) -> Result<Option<Stage>> {
+        if self.passes() {
+            return Ok(None);
+        }
         let init = self.sandbox.init;
         let gate = self.command.gate || self.sandbox.is_attached();
         let work = self.join.by_stage.as_ref();
