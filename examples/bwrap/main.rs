@@ -107,10 +107,8 @@ fn start(options: &Options, mut listeners: Option<Listeners>) -> Result<Child> {
     let mut dirs = working_directories(options).into_iter().peekable();
     loop {
         let dir = dirs.next().unwrap_or("/".into());
-        let (command, files) = sandbox::command(options, &dir, listeners.take())?;
-        let spawned = command.spawn();
-        drop(files);
-        match spawned {
+        let command = sandbox::command(options, &dir, listeners.take())?;
+        match command.spawn() {
             Err(error) if error.step() == Some(Step::CurrentDir) && dirs.peek().is_some() => {}
             Err(error) => return Err(message::of(&error, &options.program)),
             // At the gate it has not been entered yet.

@@ -15,7 +15,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tempfile::NamedTempFile;
 
 /// Others take the time that they take.
 const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -32,13 +31,13 @@ pub(crate) fn die_with_parent() -> Result<()> {
     }
 }
 
-/// The program, to be started in this directory, and files that are needed until then.
+/// The program, to be started in this directory.
 pub(crate) fn command(
     options: &Options,
     dir: &Path,
     listeners: Option<Listeners>,
-) -> Result<(Command, Vec<NamedTempFile>)> {
-    let (mut sandbox, files) = sandbox(options)?;
+) -> Result<Command> {
+    let mut sandbox = sandbox(options)?;
     if let (Some(fd), Some(listeners)) = (&options.userns_block, listeners) {
         sandbox = maps_of_others(sandbox, Arc::clone(fd), listeners);
     }
@@ -71,7 +70,7 @@ pub(crate) fn command(
     if options.userns_block.is_some() {
         command = command.setup_timeout(FOR_EVER);
     }
-    Ok((command, files))
+    Ok(command)
 }
 
 /// Somebody who is told of the process writes the maps, and then to the descriptor.
@@ -90,7 +89,7 @@ fn maps_of_others(sandbox: Sandbox, written: Arc<OwnedFd>, listeners: Listeners)
         })
 }
 
-fn sandbox(options: &Options) -> Result<(Sandbox, Vec<NamedTempFile>)> {
+fn sandbox(options: &Options) -> Result<Sandbox> {
     let new = options.new | Namespaces::MOUNT;
     let mut sandbox = Sandbox::new().namespaces(new).no_new_privs();
     if new.contains(Namespaces::USER) {
