@@ -126,7 +126,7 @@ pub(crate) const CLONE_NEWTIME: u64 = 0x80;
 unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
     let size = size_of::<CloneArgs>();
     let args = [core::ptr::from_ref(args).addr(), size, 0];
-    let number = libc::SYS_clone3.cast_unsigned() as usize;
+    let number = super::raw::number(libc::SYS_clone3);
     // SAFETY: as the caller says.
     let value = unsafe { super::stage::syscall::clone(number, args, entry, data) };
     to_pid(super::raw::result(value)?)

@@ -22,14 +22,24 @@ pub(crate) fn fd_arg(fd: BorrowedFd<'_>) -> usize {
     fd.as_raw_fd().cast_unsigned() as usize
 }
 
-/// Makes the system call `number`.
+/// The number of a system call, as a register takes it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a c_long is as wide as a register"
+)]
+pub(crate) const fn number(number: libc::c_long) -> usize {
+    number.cast_unsigned() as usize
+}
+
+/// Makes a system call.
 ///
 /// # Safety
 /// The arguments must be valid for that system call.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+pub(crate) unsafe fn syscall(call: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
     // SAFETY: as the caller says.
-    result(unsafe { super::stage::syscall::syscall(number.cast_unsigned() as usize, args) })
+    result(unsafe { super::stage::syscall::syscall(number(call), args) })
 }
 
 /// Makes the system call `number`.
