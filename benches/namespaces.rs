@@ -1,7 +1,8 @@
 //! What handles cost, each beside the bare calls: to make and close one of each kind, to open, to enter.
 //!
-//! Needs root. A user or pid namespace is made by a process, the others by a thread. The floor of `net` leaves the
-//! loopback interface down, which the crate brings up.
+//! Needs root. A user or pid namespace is made by a process, the others by a thread; a pid namespace needs one that
+//! stays, and so a program, since a copy of the caller would keep all of its memory. A number of a process means one
+//! of the caller's pid namespace, so the floor of `of_pid` is a pidfd, not /proc, which may be of another.
 
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(
@@ -159,9 +160,7 @@ fn against_the_floor(_: &mut Criterion) {
     print("open", ours, || drop(raw::open(path)));
     let me = std::process::id();
     let ours = || drop(Namespace::<Net>::of_pid(me).expect("/proc"));
-    print("of_pid", ours, || {
-        drop(raw::open(&format!("/proc/{me}/ns/net")))
-    });
+    print("of_pid", ours, || drop(raw::net_of(me)));
 }
 
 fn figures(criterion: &mut Criterion) {

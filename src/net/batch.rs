@@ -80,7 +80,7 @@ impl<'a> Change<'a> {
             Self::Link(link) => link.needs().any(is_it),
             Self::Set(change) => change.needs().any(is_it),
             Self::Address(address) => is_it(&address.link),
-            Self::Route(route) => route.dev.as_ref().is_some_and(is_it),
+            Self::Route(route) => route.links().any(is_it),
             Self::Neighbour(neighbour) => is_it(&neighbour.link),
             Self::Rule(_) => false,
         }

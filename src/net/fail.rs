@@ -76,6 +76,7 @@ fn name_of(kind: u16, path: &[u16]) -> String {
             (libc::RTA_PREFSRC, "RTA_PREFSRC"),
             (libc::RTA_TABLE, "RTA_TABLE"),
             (libc::RTA_VIA, "RTA_VIA"),
+            (libc::RTA_MULTIPATH, "RTA_MULTIPATH"),
         ],
         _ => &[],
     };

@@ -42,6 +42,7 @@ pub mod named;
 mod neighbour;
 mod netlink;
 mod network;
+mod next_hop;
 mod nft;
 mod nsid;
 mod pool;
@@ -63,6 +64,7 @@ pub use link::{
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
 pub use network::{Member, Network, NetworkBuilder};
+pub use next_hop::NextHop;
 pub use nft::{Forward, Nft, Ports, Publish, Table};
 pub use pool::NetPool;
 pub use route::{Route, RouteKind};

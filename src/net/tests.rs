@@ -8,6 +8,7 @@ use super::link::IpvlanMode;
 use super::link::{Bridge, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, Peer, Vxlan};
 use super::neighbour::Neighbour;
 use super::netlink::Netlink;
+use super::next_hop::NextHop;
 use super::route::{Route, RouteKind};
 use super::rule::{Family, Rule, RuleAction};
 use super::wire::{Attributes, Message, Messages};
@@ -197,6 +198,19 @@ fn entries_are_what_others_read() {
         "Table(1000)",
     ];
     check(add(&|indexes| route.add(indexes).unwrap()), 12, &words);
+    let route = Route::to(net("10.10.0.0/16"))
+        .next_hop(NextHop::via(Ipv4Addr::new(10, 9, 0, 1)).dev(3).weight(256))
+        .next_hop(NextHop::via(Ipv6Addr::LOCALHOST).dev(4).onlink())
+        .next_hop(NextHop::link(5).weight(2));
+    let words = [
+        "MultiPath([",
+        "interface_index: 3",
+        "hops: 255",
+        "Gateway(Inet(10.9.0.1))",
+        "Via(Inet6(::1))",
+        "interface_index: 5",
+    ];
+    check(add(&|indexes| route.add(indexes).unwrap()), 12, &words);
     let route = Route::to(net("fd00::/8")).kind(RouteKind::Unreachable);
     check(
         add(&|indexes| route.delete(indexes).unwrap()),
@@ -297,6 +311,12 @@ fn entries_are_read_as_they_were_written() {
             .metric(3)
             .scope(Scope::GLOBAL),
     );
+    check(
+        Route::to(net("fd00:10::/32"))
+            .next_hop(NextHop::via(Ipv6Addr::LOCALHOST).dev(3).weight(200))
+            .next_hop(NextHop::link(4).weight(256))
+            .scope(Scope::GLOBAL),
+    );
     check(Neighbour::new(LinkRef::Index(3), Ipv6Addr::LOCALHOST, MAC));
     check(
         Rule::new(Family::V6)
@@ -328,6 +348,17 @@ fn contradictions_are_refused() {
         );
         let via = Route::to(net("fd00::/8")).via(Ipv4Addr::LOCALHOST);
         assert_eq!(via.add(indexes).unwrap_err().setter(), Some("route"));
+        let all = [
+            Route::to(net("fd00::/8")).next_hop(NextHop::via(Ipv4Addr::LOCALHOST)),
+            Route::to(net("10.0.0.0/8"))
+                .dev(3)
+                .next_hop(NextHop::link(4)),
+            Route::to(net("10.0.0.0/8")).next_hop(NextHop::link(4).weight(0)),
+            Route::to(net("10.0.0.0/8")).next_hop(NextHop::link(4).weight(257)),
+        ];
+        for route in all {
+            assert_eq!(route.add(indexes).unwrap_err().setter(), Some("route"));
+        }
         let rule = Rule::new(Family::V6).from(net("10.0.0.0/8"));
         assert_eq!(rule.add(indexes).unwrap_err().setter(), Some("rule"));
     });
