@@ -77,6 +77,8 @@ fn compile(rustc: &OsStr, target: &OsStr, program: &Path, (linker, flavor): (&st
         "strip=symbols".into(),
         "relocation-model=static".into(),
         "force-unwind-tables=no".into(),
+        // Targets that bring a C library, such as musl's, would add its start-up code.
+        "link-self-contained=no".into(),
         format!("linker={linker}"),
         format!("linker-flavor={flavor}"),
     ];

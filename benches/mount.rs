@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a bench that cannot be set up has nothing to report to but its user"
 )]
 
@@ -15,9 +16,14 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ringfence::{IdMap, Plan, Rootfs, Sandbox};
 
-#[path = "../tests/common/mod.rs"]
-mod common;
 mod floor;
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/common/seccomp.rs"]
+mod seccomp;
+#[allow(dead_code, reason = "the tests use more of it")]
+#[path = "../tests/common/sys.rs"]
+mod sys;
+
 use floor::{Floor, Row};
 
 /// A root that a template can be made of.
@@ -63,7 +69,7 @@ fn plan_by_mount(sandbox: Sandbox, program: &Path) -> Plan {
             libc::SYS_open_tree,
             libc::SYS_fsopen,
         ];
-        common::seccomp::deny(&missing.map(|call| (call, libc::ENOSYS))).unwrap();
+        seccomp::deny(&missing.map(|call| (call, libc::ENOSYS))).unwrap();
         plan(sandbox, program)
     };
     // The filter holds for one thread.

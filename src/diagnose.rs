@@ -193,10 +193,10 @@ pub(crate) fn child(plan: &Compiled, op: &Op, fail: &Fail, text: &str) -> Option
 
 /// Why the second stage may not have got into a namespace, or a process not have been born into one.
 fn joining(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
-    let work = plan.join.by_stage.as_ref()?;
     if op.step == Step::Join {
-        return setns(work.namespace(&op.object)?, fail.errno);
+        return setns(plan.join.namespace(op)?, fail.errno);
     }
+    plan.join.by_stage.as_ref()?;
     let hint = match (op.step, fail.call, fail.errno) {
         (Step::Clone, Call::Clone, Errno::NOMEM) => {
             "process 1 of the pid namespace has ended: nobody can be born into it any more"
@@ -218,6 +218,7 @@ fn joining(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
 fn setns(namespace: &AnyNamespace, errno: Errno) -> Option<String> {
     match (errno, namespace.kind()) {
         (Errno::PERM, _) => Some(forbidden(namespace)),
+        (Errno::INVAL, Kind::User) => Some("the process is in that user namespace already".into()),
         (Errno::INVAL, Kind::Pid) => {
             Some("only pid namespaces below the caller's own can be joined".into())
         }

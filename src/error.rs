@@ -21,7 +21,6 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// assert_eq!(error.setter(), Some("hostname"));
 /// ```
 #[derive(thiserror::Error)]
-#[error("{}", .0.what)]
 pub struct Error(#[source] Box<Inner>);
 
 /// What an [`Error`] owns; it is the source of the error as well, so that the public type stays one word.
@@ -34,6 +33,20 @@ pub(crate) struct Inner {
     what: String,
     hint: Option<String>,
     cause: Option<std::io::Error>,
+}
+
+impl Inner {
+    /// On one line.
+    fn whole(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if self.cause.is_some() {
+            write!(f, ": {self}")?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, " (hint: {hint})"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Inner {
@@ -398,17 +411,18 @@ fn describe(step: Step, object: &dyn fmt::Display) -> String {
     }
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match f.alternate() {
+            true => self.0.whole(f),
+            false => f.write_str(&self.0.what),
+        }
+    }
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let inner = &*self.0;
-        f.write_str(&inner.what)?;
-        if inner.cause.is_some() {
-            write!(f, ": {inner}")?;
-        }
-        if let Some(hint) = &inner.hint {
-            write!(f, " (hint: {hint})")?;
-        }
-        Ok(())
+        self.0.whole(f)
     }
 }
 
@@ -451,10 +465,9 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.syscall(), Some("open_tree"));
         assert_eq!(error.raw_os_error(), Some(2));
-        assert_eq!(
-            format!("{error:?}"),
-            "bind: /data at /mnt: open_tree: No such file or directory (os error 2) (hint: the source does not exist)"
-        );
+        let whole = "bind: /data at /mnt: open_tree: No such file or directory (os error 2) (hint: the source does not exist)";
+        assert_eq!(format!("{error:?}"), whole);
+        assert_eq!(format!("{error:#}"), whole);
         let source = error.source().expect("has a source").to_string();
         assert!(source.starts_with("open_tree: "), "{source}");
         assert!(

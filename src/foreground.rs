@@ -8,8 +8,8 @@ use crate::sys::signal::{self, SigSet};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process,
-    kill_process_group, pidfd_open,
+    Pid, PidfdFlags, Signal, getpid, kill_current_process_group, kill_process, kill_process_group,
+    pidfd_open,
 };
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -164,7 +164,7 @@ impl Child {
             None => drop(kill_process(getpid(), Signal::STOP)),
             Some(controlling) => {
                 controlling.stopped();
-                if getsid(None) != Ok(getpgrp()) {
+                if !controlling.leads_session() {
                     let _ = kill_current_process_group(Signal::STOP);
                 }
             }

@@ -1,6 +1,7 @@
 //! Linux namespaces as a library: isolated processes started from any thread of any program, at a cost
 //! that does not depend on the program's memory, with errors that say what to do.
 #![cfg(target_os = "linux")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("ringfence supports 64-bit Linux only");
@@ -9,6 +10,8 @@ pub mod cgroup;
 mod diagnose;
 mod error;
 mod foreground;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 pub mod inspect;
 mod lifetime;
 pub mod lockdown;

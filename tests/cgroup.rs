@@ -160,8 +160,10 @@ fn a_controller_that_is_missing_is_named() {
             if v1.lines().any(|line| line.contains(&format!(":{word}:"))) {
                 assert!(hint.contains("hybrid host"), "{hint}");
             }
-            let error = parent().enable(controller).unwrap_err();
-            assert!(error.to_string().contains(word), "{error}");
+            if !parent().controllers().unwrap().contains(controller) {
+                let error = parent().enable(controller).unwrap_err();
+                assert!(error.to_string().contains(word), "{error}");
+            }
         }
     });
 }

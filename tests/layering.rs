@@ -105,7 +105,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         module: "terminal",
-        may_name: &["sandbox", "sys"],
+        may_name: &["error", "sandbox", "sys"],
     },
     Rule {
         module: "inspect",

@@ -9,10 +9,10 @@ mod raw;
 mod seen;
 
 use std::fs;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::leaks::{Census, assert_same};
+use common::threads::from_threads;
 use common::{isolated, isolated_as_both, probe, require, sys};
 use ringfence::{Engine, ErrorKind, IdMap, Plan, Sandbox, Step};
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -27,16 +27,8 @@ fn sandbox() -> Sandbox {
 }
 
 /// Calls `work` from 8 threads at once, `each` times from each.
-fn from_threads(each: usize, work: impl Fn() + Sync) {
-    let start = Barrier::new(THREADS);
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                start.wait();
-                (0..each).for_each(|_| work());
-            });
-        }
-    });
+fn from_8_threads(each: usize, work: impl Fn() + Sync) {
+    from_threads(THREADS, |_| (0..each).for_each(|_| work()));
     await_threads(1);
 }
 
@@ -55,10 +47,10 @@ fn writable() -> usize {
 
 /// `count` times the work, from 8 threads, after which everything is as before.
 fn leaves_nothing(count: usize, work: impl Fn() + Sync) {
-    from_threads(20, &work);
+    from_8_threads(20, &work);
     let census = || Census::take().without(&["maps"]);
     let (before, size) = (census(), writable());
-    from_threads(count / THREADS, &work);
+    from_8_threads(count / THREADS, &work);
     assert_same(&before, &census());
     // Not more than are in use at once.
     assert!(stacks() <= THREADS, "{} stacks", stacks());
@@ -182,7 +174,7 @@ fn signals_to_the_caller_stay_with_the_caller() {
         let by_thread = Sandbox::new().command("/bin/true").die_with_parent();
         let by_thread = by_thread.compile().unwrap();
         let storm = Storm::new(Signal::USR1);
-        from_threads(30, || {
+        from_8_threads(30, || {
             runs(&works);
             runs(&by_thread);
             assert_eq!(fails.spawn().unwrap_err().step(), Some(Step::Exec));

@@ -6,6 +6,7 @@ mod support;
 
 use common::isolated;
 use common::leaks::{Census, assert_same};
+use common::threads::from_threads;
 use ringfence::{Sandbox, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::File;
@@ -93,11 +94,7 @@ fn pipes_work_for_a_plan_that_was_compiled_early() {
         assert_same(&before, &Census::take());
         // The kept numbers serve one spawn at a time; the others do without. Threads leave memory behind.
         let before = Census::take().without(&["maps"]);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..20).for_each(|_| run()));
-            }
-        });
+        from_threads(4, |_| (0..20).for_each(|_| run()));
         assert_same(&before, &Census::take().without(&["maps"]));
     });
 }

@@ -11,7 +11,6 @@ mod support;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::sync::Barrier;
 use std::time::Duration;
 
 use ringfence::{
@@ -21,6 +20,7 @@ use ringfence::{
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use common::leaks::{Census, assert_same};
+use common::threads::from_threads;
 use common::{isolated, isolated_as_both, require};
 use support::{is_privileged, with_programs};
 
@@ -313,17 +313,8 @@ fn a_plan_spawns_again_and_from_many_threads() {
             run("again");
         }
         assert_same(&before, &Census::take().without(&["maps"]));
-        let barrier = Barrier::new(8);
-        std::thread::scope(|scope| {
-            for thread in 0..8 {
-                let (run, barrier) = (&run, &barrier);
-                scope.spawn(move || {
-                    barrier.wait();
-                    for turn in 0..5 {
-                        run(&format!("{thread} {turn}"));
-                    }
-                });
-            }
+        from_threads(8, |thread| {
+            (0..5).for_each(|turn| run(&format!("{thread} {turn}")));
         });
         assert_same(&before, &Census::take().without(&["maps"]));
     });

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::leaks::{Census, assert_same};
+use common::threads::from_threads;
 use common::{isolated, isolated_as_both, isolated_as_user_with_subids, probe, require, sys};
 use ringfence::{Command, Error, ErrorKind, IdMap, Plan, Result, Sandbox, Step};
 use rustix::process::{
@@ -341,15 +342,11 @@ fn seen_ignoring_sigchld(command: Command) -> String {
 }
 
 fn from_8_threads(plans: &[Plan], each: usize) {
-    std::thread::scope(|scope| {
-        for thread in 0..8 {
-            let plan = &plans[thread % plans.len()];
-            scope.spawn(move || {
-                for _ in 0..each {
-                    let status = plan.spawn().unwrap().wait().unwrap();
-                    assert!(status.success(), "{status}");
-                }
-            });
+    from_threads(8, |thread| {
+        let plan = &plans[thread % plans.len()];
+        for _ in 0..each {
+            let status = plan.spawn().unwrap().wait().unwrap();
+            assert!(status.success(), "{status}");
         }
     });
 }

@@ -3,7 +3,8 @@
 //! Laid out by hand, as a tree of comparisons: the kernel goes through a filter for each system call that there
 //! is when it is installed, which makes a list of comparisons twice as dear.
 
-use super::seccomp::{Instruction, SeccompFilter};
+use super::bpf::{self, Instruction};
+use super::seccomp::SeccompFilter;
 use crate::error::Result;
 
 /// Mounts, namespaces, modules, clocks, tracing and what else configures the system. Most of it also takes
@@ -91,11 +92,11 @@ const NAMESPACES: i32 = libc::CLONE_NEWCGROUP
 /// `TIOCSTI` pushes input into a terminal, `TIOCLINUX` pastes into the console.
 const TERMINAL: [u32; 2] = [0x5412, 0x541c];
 
-/// `AUDIT_ARCH_*` of this architecture.
-#[cfg(target_arch = "x86_64")]
-const ARCH: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const ARCH: u32 = 0xc000_00b7;
+/// This file is compiled only where it is known.
+const ARCH: u32 = match bpf::ARCH {
+    Some(arch) => arch,
+    None => 0,
+};
 
 /// The bit of system calls of the x32 ABI.
 const X32: u32 = 0x4000_0000;
@@ -205,44 +206,22 @@ fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> Instruction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lockdown::bpf::{Data, Program};
 
     /// What the kernel would answer.
     fn run(program: &[Instruction], number: u32, arch: u32, args: [u64; 2]) -> u32 {
         let half = |value: u64| u32::try_from(value & 0xffff_ffff).expect("is as wide");
-        let word = |offset: u32| match offset {
-            at::NUMBER => number,
-            at::ARCH => arch,
-            at::FIRST => half(args[0]),
-            20 => half(args[0] >> 32),
-            at::SECOND => half(args[1]),
-            28 => half(args[1] >> 32),
-            other => panic!("loads from {other}"),
-        };
-        let (mut accumulator, mut next) = (0, 0);
-        loop {
-            let Instruction { code, jt, jf, k } = program[next];
-            next += 1;
-            let holds = match u32::from(code) {
-                0x20 => {
-                    accumulator = word(k);
-                    continue;
-                }
-                0x54 => {
-                    accumulator &= k;
-                    continue;
-                }
-                0x06 => return k,
-                0x05 => {
-                    next += k as usize;
-                    continue;
-                }
-                0x15 => accumulator == k,
-                0x25 => accumulator > k,
-                0x35 => accumulator >= k,
-                0x45 => accumulator & k != 0,
-                other => panic!("instruction {other:#x}"),
-            };
-            next += usize::from(if holds { jt } else { jf });
+        let [first, second] = args.map(|arg| [half(arg), half(arg >> 32)]);
+        let mut words = [Some(0); 16];
+        words[0] = Some(number);
+        words[1] = Some(arch);
+        for (word, value) in words[4..].iter_mut().zip([first, second].concat()) {
+            *word = Some(value);
+        }
+        let program = Program::new(program).expect("the kernel takes it");
+        match program.answers(&Data(words))[..] {
+            [Some(answer)] => answer,
+            ref other => panic!("answers {other:?}"),
         }
     }
 

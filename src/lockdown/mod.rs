@@ -7,6 +7,7 @@
 //!
 //! A step that fails is an error of the start, and the program never runs.
 
+mod bpf;
 mod capabilities;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod container;

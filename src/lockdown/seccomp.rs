@@ -1,24 +1,12 @@
 //! Filters of system calls, as programs that somebody has compiled.
 
+pub use super::bpf::Instruction;
+use super::bpf::{Data, MAX, Program};
 use crate::error::{Error, ErrorKind, Result, Step};
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-
-/// The most instructions that the kernel takes (`BPF_MAXINSNS`).
-const MAX: usize = 4096;
-
-/// One instruction of a filter: `struct sock_filter`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "these are the names of the kernel")]
-pub struct Instruction {
-    pub code: u16,
-    pub jt: u8,
-    pub jf: u8,
-    pub k: u32,
-}
 
 impl From<libc::sock_filter> for Instruction {
     fn from(from: libc::sock_filter) -> Self {
@@ -55,7 +43,8 @@ impl Instruction {
 ///
 /// Several can be put above each other; the strictest answer wins. They are installed last of all, in the
 /// order in which they were given, directly before the program is executed: a filter has to permit
-/// execve(2), and each but the last has to permit seccomp(2) as well.
+/// execve(2), and each but the last has to permit seccomp(2) as well. A filter that never does, whatever the
+/// arguments, is an error of [`compile`](crate::Command::compile), and so is a program that the kernel would not take.
 ///
 /// See [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
 ///
@@ -203,16 +192,39 @@ impl SeccompFilter {
         .fold(0, |all, (_, flag)| all | flag)
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.program.len() {
-            0 => Err(Error::invalid("seccomp", "a filter without instructions")),
-            1..=MAX => Ok(()),
-            many => Err(Error::invalid(
-                "seccomp",
-                format!("{many} instructions, the kernel takes at most {MAX}"),
-            )),
+    /// What the kernel would not take, or what would not let a call through that follows: its number, its
+    /// name, and what it is for.
+    pub(crate) fn check(&self, later: &[(libc::c_long, &str, &str)]) -> Result<()> {
+        let program = Program::new(&self.program)
+            .map_err(|refused| Error::invalid("seccomp", format!("{self}: {refused}")))?;
+        for &(number, call, purpose) in later {
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let answers = program.answers(&Data::of_call(number));
+            if answers
+                .into_iter()
+                .any(|answer| answer.is_none_or(may_permit))
+            {
+                continue;
+            }
+            let what = format!("{self} never permits {call}(2), which {purpose}");
+            return Err(Error::invalid("seccomp", what).with_hint(Some(
+                "filters are in force before the program is executed, and nobody answers a notification by then; is it made for this architecture?"
+                    .into(),
+            )));
         }
+        Ok(())
     }
+}
+
+/// Whether a call may be made that a filter answers in this way: traced, if there is a tracer.
+fn may_permit(answer: u32) -> bool {
+    let action = answer & libc::SECCOMP_RET_ACTION_FULL;
+    [
+        libc::SECCOMP_RET_ALLOW,
+        libc::SECCOMP_RET_LOG,
+        libc::SECCOMP_RET_TRACE,
+    ]
+    .contains(&action)
 }
 
 impl fmt::Display for SeccompFilter {
@@ -246,8 +258,42 @@ mod tests {
         let filter = SeccompFilter::from_bytes(&one.bytes()).expect("whole instructions");
         assert_eq!(filter, SeccompFilter::new([one]));
         assert!(SeccompFilter::from_bytes(&[0; 12]).is_err());
-        assert!(SeccompFilter::from_bytes(&[]).is_ok_and(|filter| filter.check().is_err()));
-        let long = vec![one; MAX + 1];
-        assert!(SeccompFilter::new(long).check().is_err());
+        let empty = SeccompFilter::from_bytes(&[]).expect("whole instructions");
+        let error = empty.check(&[]).expect_err("has no instructions");
+        assert_eq!(error.setter(), Some("seccomp"));
+    }
+
+    #[test]
+    fn what_follows_has_to_be_permitted() {
+        let answer = |k| {
+            SeccompFilter::new([Instruction {
+                code: 6,
+                jt: 0,
+                jf: 0,
+                k,
+            }])
+        };
+        let exec = [(libc::SYS_execve, "execve", "starts the program")];
+        for (action, permits) in [
+            (libc::SECCOMP_RET_ALLOW, true),
+            (libc::SECCOMP_RET_LOG, true),
+            (libc::SECCOMP_RET_TRACE | 1, true),
+            (libc::SECCOMP_RET_USER_NOTIF, false),
+            (libc::SECCOMP_RET_ERRNO, false),
+            (libc::SECCOMP_RET_TRAP, false),
+            (libc::SECCOMP_RET_KILL_THREAD, false),
+            (libc::SECCOMP_RET_KILL_PROCESS, false),
+            (0x7ffe_0000, false),
+        ] {
+            let checked = answer(action).check(&exec);
+            assert_eq!(checked.is_ok(), permits, "{action:#x}");
+            assert!(answer(action).check(&[]).is_ok());
+        }
+        let error = answer(0).check(&exec).expect_err("kills");
+        let text = error.to_string();
+        assert!(
+            text.ends_with("never permits execve(2), which starts the program"),
+            "{text}"
+        );
     }
 }

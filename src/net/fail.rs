@@ -1,6 +1,7 @@
 //! Refusals of the kernel, as errors.
 
 use super::link::IFINFOMSG;
+use super::next_hop::RTA_VIA;
 use super::socket::Refusal;
 use super::wire::Message;
 use crate::error::{Error, Step};
@@ -75,7 +76,7 @@ fn name_of(kind: u16, path: &[u16]) -> String {
             (libc::RTA_GATEWAY, "RTA_GATEWAY"),
             (libc::RTA_PREFSRC, "RTA_PREFSRC"),
             (libc::RTA_TABLE, "RTA_TABLE"),
-            (libc::RTA_VIA, "RTA_VIA"),
+            (RTA_VIA, "RTA_VIA"),
             (libc::RTA_MULTIPATH, "RTA_MULTIPATH"),
         ],
         _ => &[],

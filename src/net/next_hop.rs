@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 use std::fmt;
 use std::net::IpAddr;
 
+/// Of <linux/rtnetlink.h>; the libc crate has it for some C libraries only.
+pub(super) const RTA_VIA: u16 = 18;
 /// `RTNH_F_ONLINK` of <linux/rtnetlink.h>, of a route as well.
 pub(super) const ONLINK: u8 = 4;
 /// Their number less one has a byte.
@@ -123,7 +125,7 @@ pub(super) fn put_gateway(message: &mut Message, via: IpAddr, is_ipv4: bool) {
             let mut value = [0; 18];
             value[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
             value[2..].copy_from_slice(&via.octets());
-            message.bytes(libc::RTA_VIA, &value);
+            message.bytes(RTA_VIA, &value);
         }
         via => {
             put(message, libc::RTA_GATEWAY, via);
@@ -135,7 +137,7 @@ pub(super) fn put_gateway(message: &mut Message, via: IpAddr, is_ipv4: bool) {
 pub(super) fn gateway(attributes: Attributes<'_>) -> Option<IpAddr> {
     let direct = attributes.get(libc::RTA_GATEWAY);
     let direct = direct.and_then(|attribute| from_octets(attribute.value));
-    direct.or_else(|| from_octets(attributes.get(libc::RTA_VIA)?.value.get(2..)?))
+    direct.or_else(|| from_octets(attributes.get(RTA_VIA)?.value.get(2..)?))
 }
 
 pub(super) fn parse(value: &[u8]) -> Vec<NextHop> {

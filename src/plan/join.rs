@@ -16,9 +16,11 @@ use std::sync::Arc;
 
 mod cgroup;
 mod ids;
+mod last;
 mod refuse;
 
 pub(super) use cgroup::directory_of;
+pub(super) use last::enter_last;
 
 /// Kinds that let others look into who enters, or that a thread cannot enter.
 const BY_STAGE: Namespaces = Namespaces::USER
@@ -47,6 +49,8 @@ pub(crate) struct Join {
     pub(super) kinds: Namespaces,
     pub(crate) by_thread: Vec<Joined>,
     pub(crate) by_stage: Option<Work>,
+    /// What the program's process enters last.
+    last: Option<Joined>,
 }
 
 /// What the second stage does in the `join` role.
@@ -97,11 +101,13 @@ impl Join {
                 all | namespace.kind().into()
             });
         refuse::check(command, kinds, kinds.intersects(BY_STAGE))?;
+        let last = sandbox.join.last.clone();
         if !needs_stage(sandbox, kinds) {
             return Ok(Self {
                 kinds,
                 by_thread: joined.into_iter().map(|(_, held)| held).collect(),
                 by_stage: None,
+                last,
             });
         }
         let mut work = Work::default();
@@ -125,7 +131,23 @@ impl Join {
             kinds,
             by_thread: Vec::new(),
             by_stage: Some(work),
+            last,
         })
+    }
+
+    /// Whether the second stage is needed, as a program of its own.
+    pub(super) fn wants_program(&self) -> bool {
+        self.by_stage.is_some() || self.last.is_some()
+    }
+
+    /// Of those that the second stage enters, the one that this operation is about.
+    pub(crate) fn namespace(&self, op: &Op) -> Option<&AnyNamespace> {
+        let last = self
+            .last
+            .as_ref()
+            .and_then(|one| one.as_ref().as_ref().ok());
+        let last = last.filter(|one| last::object(one) == op.object);
+        last.or_else(|| self.by_stage.as_ref()?.namespace(&op.object))
     }
 }
 
@@ -384,7 +406,7 @@ impl Work {
     }
 
     /// The namespace with this name.
-    pub(crate) fn namespace(&self, name: &str) -> Option<&AnyNamespace> {
+    fn namespace(&self, name: &str) -> Option<&AnyNamespace> {
         self.held.iter().find_map(|held| match held {
             Held::Namespace(one) => one
                 .as_ref()

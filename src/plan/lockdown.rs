@@ -1,8 +1,8 @@
 //! The operations that bind the program, in the order in which each leaves the later ones possible.
 
-use super::Bound;
 use super::maps::Caller;
 use super::op::{Action, Op};
+use super::{Bound, join};
 use crate::error::{Error, Result, Step};
 use crate::lockdown::{Capabilities, CapabilitySets, Instruction, Rlimit, Securebits};
 use crate::ns::Namespaces;
@@ -39,6 +39,8 @@ pub(super) struct Way {
     pub(super) over_exec: bool,
     /// That, or they are kept over a change of ids.
     pub(super) keeps: bool,
+    /// What the program's process gets when its parent ends, where other credentials take that away.
+    pub(super) death_signal: Option<i32>,
 }
 
 pub(super) fn compile(
@@ -62,7 +64,13 @@ pub(super) fn compile(
     if way.keeps {
         compiled.push(Step::Capabilities, "effective for the set-up", raise());
     }
+    // To raise a limit takes privilege over the machine.
     resources(lockdown, sandbox, caller, &mut compiled)?;
+    if let (Some(namespace), Some(number)) = (&sandbox.join.last, free.next()) {
+        let (object, list, fd) = join::enter_last(namespace, number, way.death_signal)?;
+        compiled.needs.descriptors.push((fd, number));
+        compiled.push(Step::Join, object, list);
+    }
     capabilities(command, caller, way, &mut compiled)?;
     if lockdown.no_new_privs() {
         let list = List::default().no_new_privs();
@@ -94,6 +102,7 @@ pub(super) fn is_idle(command: &Command) -> bool {
         && lockdown.nice.is_none()
         && lockdown.io_priority.is_none()
         && lockdown.affinity.is_none()
+        && command.sandbox.join.last.is_none()
 }
 
 /// All that is permitted survives exec.
@@ -275,8 +284,8 @@ fn capabilities(
         if command.keep_capabilities {
             let object = "all that are permitted, ambient";
             compiled.push(Step::Capabilities, object, ambient());
-        } else if way.over_exec {
-            // As exec would have had it.
+        } else if way.over_exec && command.sandbox.join.last.is_none() {
+            // As exec would have had it, and will where it is entered last who is user 0.
             let inheritable = if way.userns { 0 } else { caller.inheritable() };
             let none = List::default().ambient_clear().capabilities(Sets {
                 inheritable: Inheritable::Only(inheritable),
@@ -323,6 +332,20 @@ fn final_sets(sets: &CapabilitySets, way: Way) -> List {
     list
 }
 
+/// What is still to be done when a filter is in force.
+fn calls_behind(
+    others_follow: bool,
+    notifies: bool,
+) -> Vec<(libc::c_long, &'static str, &'static str)> {
+    let next = (libc::SYS_seccomp, "seccomp", "installs the next filter");
+    let listener = (libc::SYS_sendmsg, "sendmsg", "gives the listener away");
+    let exec = (libc::SYS_execve, "execve", "starts the program");
+    [(others_follow, next), (notifies, listener), (true, exec)]
+        .into_iter()
+        .filter_map(|(wanted, call)| wanted.then_some(call))
+        .collect()
+}
+
 /// The one with the listener is the last, since it may stop the calls that install the others.
 fn filters(
     lockdown: &Lockdown,
@@ -344,8 +367,9 @@ fn filters(
         List::default().close_on_exec(socket)
     });
     let (last, first): (Vec<_>, Vec<_>) = lockdown.seccomp.iter().partition(|filter| filter.notify);
-    for filter in first.into_iter().chain(last) {
-        filter.check()?;
+    let count = lockdown.seccomp.len();
+    for (number, filter) in (1..).zip(first.into_iter().chain(last)) {
+        filter.check(&calls_behind(number < count, notifies))?;
         let program: Vec<_> = filter
             .program
             .iter()

@@ -2,7 +2,7 @@
 
 use super::Sandbox;
 use crate::error::{Error, Result, Step};
-use crate::ns::{AnyNamespace, NamespaceSet, open_process};
+use crate::ns::{AnyNamespace, Namespace, NamespaceSet, User, open_process};
 use crate::process::Child;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub(crate) struct Join {
     pub(crate) namespaces: Vec<Opened<AnyNamespace>>,
     /// The first error of [`Sandbox::join_all`].
     pub(crate) failed: Option<Arc<Error>>,
+    /// The user namespace to enter last.
+    pub(crate) last: Option<Opened<AnyNamespace>>,
     pub(crate) root: Option<JoinDir>,
     pub(crate) dir: Option<JoinDir>,
     pub(crate) credentials: Option<JoinCredentials>,
@@ -195,6 +197,48 @@ impl Sandbox {
         for namespace in set.iter() {
             self.push(namespace);
         }
+        self
+    }
+
+    /// Runs the program in this user namespace, which is entered last of all: when all else has been set up, and
+    /// before the program is [bound](crate::lockdown) and executed.
+    ///
+    /// So the sandbox is made with the privilege that there is before, the caller's or that in a
+    /// [joined](Self::join) user namespace, and the program has none over it: it may be root in its user namespace, but its other
+    /// namespaces and its mounts belong to the one above. Process 1 of [`init`](Self::init) stays above as well.
+    ///
+    /// [`uid`](crate::Command::uid), [`gid`](crate::Command::gid) and [`groups`](crate::Command::groups) are taken on before
+    /// it, and are numbers of the namespace above. Capabilities and securebits are those in the namespace.
+    ///
+    /// Who is root in that namespace could look into who enters. So this is done by the small program that
+    /// [`join`](Self::join) tells of, which holds nothing of the caller's memory.
+    ///
+    /// Not together with [`user`](Self::user): one that exists is not below one that is new.
+    ///
+    /// # Privileges
+    /// `CAP_SYS_ADMIN` in the namespace, as those have who made it, and root of those above it.
+    ///
+    /// # Kernel
+    /// As for [`join`](Self::join): refused where the small program cannot be executed.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use ringfence::ns::{Namespace, User};
+    /// use ringfence::{IdMap, Sandbox};
+    ///
+    /// # fn main() -> ringfence::Result<()> {
+    /// // As root: a network that not even the program's root can change.
+    /// let user = Namespace::<User>::create_with_map(IdMap::range(0, 100_000, 65_536))?;
+    /// let sandbox = Sandbox::new().net().join_user_last(&user);
+    /// assert!(sandbox.command("id").uid(100_000).gid(100_000).status()?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// See [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html).
+    pub fn join_user_last(mut self, namespace: &Namespace<User>) -> Self {
+        let any: &AnyNamespace = namespace;
+        self.join.last = Some(Arc::new(any.try_clone()));
         self
     }
 

@@ -32,6 +32,7 @@ macro_rules! calls {
                     libc::SYS_seccomp => Self::Seccomp,
                     libc::SYS_sendmsg => Self::Sendmsg,
                     libc::SYS_setgroups => Self::Setgroups,
+                    libc::SYS_setns => Self::Setns,
                     libc::SYS_setpriority => Self::Setpriority,
                     libc::SYS_setresgid => Self::Setresgid,
                     libc::SYS_setresuid => Self::Setresuid,

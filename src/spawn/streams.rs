@@ -41,7 +41,10 @@ impl Streams {
             control: None,
             terminal: None,
             socket: None,
-            controlling: plan.foreground.then(Controlling::open).flatten(),
+            controlling: match plan.foreground {
+                true => Controlling::open()?,
+                false => None,
+            },
             work: None,
             listener: None,
         };

@@ -83,7 +83,9 @@ impl List {
     }
 
     pub(crate) fn nice(self, value: i32) -> Self {
-        let args = [u64::from(libc::PRIO_PROCESS), 0, signed(value)];
+        // Of <linux/resource.h>; its type differs with the C library.
+        const PRIO_PROCESS: u64 = 0;
+        let args = [PRIO_PROCESS, 0, signed(value)];
         self.call(libc::SYS_setpriority, 0, &args)
     }
 
@@ -183,6 +185,12 @@ impl List {
 
     pub(crate) fn no_new_privs(self) -> Self {
         self.prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])
+    }
+
+    /// Enters a namespace of these kinds, and closes it.
+    pub(crate) fn setns(self, namespace: RawFd, kinds: u32) -> Self {
+        self.call(libc::SYS_setns, 0, &[signed(namespace), kinds.into()])
+            .call(libc::SYS_close, 0, &[signed(namespace)])
     }
 
     /// Enforces a ruleset, and closes it.

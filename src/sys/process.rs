@@ -2,6 +2,7 @@
 
 use super::raw::{fd_arg, syscall};
 use rustix::io::Errno;
+use rustix::process::Pid;
 use std::os::fd::BorrowedFd;
 
 /// How a child ended, and what it used.
@@ -189,4 +190,17 @@ pub(crate) fn landlock_version() -> Result<usize, Errno> {
             [0, 0, CREATE_RULESET_VERSION, 0, 0, 0],
         )
     }
+}
+
+/// `getpgrp(2)`. `None` where the group is not in the caller's pid namespace: its number is 0 then, which
+/// rustix cannot express.
+pub(crate) fn own_group() -> Option<Pid> {
+    // SAFETY: it takes no pointer and cannot fail.
+    Pid::from_raw(unsafe { libc::getpgrp() })
+}
+
+/// `getsid(2)` of the caller; as [`own_group`].
+pub(crate) fn own_session() -> Option<Pid> {
+    // SAFETY: it takes no pointer and cannot fail for the caller.
+    Pid::from_raw(unsafe { libc::getsid(0) })
 }

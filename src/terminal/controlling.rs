@@ -1,12 +1,11 @@
 //! The caller's controlling terminal, handed to a program and taken back as a job-control shell does it.
 
-use crate::sys::signal;
+use crate::error::{Error, ErrorKind, Result, Step};
+use crate::sys::{process, signal};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
-use rustix::process::{Pid, getpgrp, getsid, test_kill_process_group};
-use rustix::termios::{
-    OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetsid, tcsetattr, tcsetpgrp,
-};
+use rustix::process::{Pid, test_kill_process_group};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,6 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub(crate) struct Controlling {
     fd: OwnedFd,
+    /// The caller's process group.
+    own: Pid,
     /// The program's process group, once it is known.
     program: Option<Pid>,
     /// The caller has given the terminal away, or the child is about to take it.
@@ -26,15 +27,27 @@ pub(crate) struct Controlling {
 
 impl Controlling {
     /// `None` where there is no controlling terminal.
-    pub(crate) fn open() -> Option<Self> {
-        let fd = find()?;
-        Some(Self {
-            given: is_foreground(fd.as_fd()),
-            modes: tcgetattr(&fd).ok()?,
+    pub(crate) fn open() -> Result<Option<Self>> {
+        let Some((fd, modes)) = find().and_then(|fd| tcgetattr(&fd).ok().map(|modes| (fd, modes)))
+        else {
+            return Ok(None);
+        };
+        let Some(own) = process::own_group() else {
+            return Err(unnamed_group());
+        };
+        Ok(Some(Self {
+            given: is_foreground(fd.as_fd(), own),
+            modes,
             fd,
+            own,
             program: None,
             stopped_with: None,
-        })
+        }))
+    }
+
+    /// The caller leads the session: nobody would continue it if it stopped.
+    pub(crate) fn leads_session(&self) -> bool {
+        process::own_session() == Some(self.own)
     }
 
     /// The terminal for the child to take. Not from the background: there it is somebody else's.
@@ -59,7 +72,7 @@ impl Controlling {
     pub(crate) fn continued(&mut self) {
         let Some(program) = self.program else { return };
         // It has lost it again if the caller has it, who may have been stopped by somebody else.
-        if !is_foreground(self.fd.as_fd()) {
+        if !is_foreground(self.fd.as_fd(), self.own) {
             return;
         }
         let modes = self.stopped_with.take();
@@ -82,7 +95,7 @@ impl Controlling {
         }
         // A terminal that has hung up is nobody's any more.
         from_background(|| {
-            let _ = tcsetpgrp(&self.fd, getpgrp());
+            let _ = tcsetpgrp(&self.fd, self.own);
             if restore {
                 let _ = tcsetattr(&self.fd, OptionalActions::Now, &self.modes);
             }
@@ -103,16 +116,28 @@ fn find() -> Option<OwnedFd> {
         return Some(fd);
     }
     // Where /dev is not the usual one.
-    let session = getsid(None).ok()?;
     let streams = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     [streams.0.as_fd(), streams.1.as_fd(), streams.2.as_fd()]
         .into_iter()
-        .find(|stream| tcgetsid(stream) == Ok(session))
+        .find(|stream| is_controlling(stream))
         .and_then(|stream| fcntl_dupfd_cloexec(stream, 3).ok())
 }
 
-fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
-    tcgetpgrp(terminal) == Ok(getpgrp())
+/// The kernel tells the group of no other terminal, unless asked by the master's side.
+fn is_controlling(stream: &BorrowedFd<'_>) -> bool {
+    let is_master = rustix::pty::ptsname(stream, Vec::new()).is_ok();
+    // The error is rustix's own: the group in the foreground is in no pid namespace of the caller's.
+    !is_master && matches!(tcgetpgrp(stream), Ok(_) | Err(Errno::OPNOTSUPP))
+}
+
+fn is_foreground(terminal: BorrowedFd<'_>, group: Pid) -> bool {
+    tcgetpgrp(terminal) == Ok(group)
+}
+
+fn unnamed_group() -> Error {
+    let what = "the caller's process group is not in its pid namespace: the terminal could not be taken back";
+    Error::other(ErrorKind::System, Step::Prepare, what)
+        .with_hint(Some("make a group with setpgid(2) or a session with setsid(2) first, or leave the terminal to the whole group".into()))
 }
 
 /// Runs what the kernel would stop a background process for.

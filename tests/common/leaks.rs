@@ -172,14 +172,19 @@ fn children() -> Vec<String> {
     found
 }
 
+/// Those that are not about to be gone: one that has been joined is still listed for a moment.
 fn threads() -> Vec<String> {
-    let name = |tid: String| {
-        let comm = fs::read_to_string(format!("/proc/self/task/{tid}/comm")).ok()?;
-        Some(format!("{tid} ({})", comm.trim_end()))
+    const PF_EXITING: u64 = 4;
+    let living = |tid: String| {
+        let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?;
+        let (start, rest) = stat.rsplit_once(')')?;
+        let flags: u64 = rest.split_whitespace().nth(6)?.parse().unwrap();
+        let comm = start.split_once('(')?.1;
+        (flags & PF_EXITING == 0).then(|| format!("{tid} ({comm})"))
     };
     names("/proc/self/task")
         .into_iter()
-        .filter_map(name)
+        .filter_map(living)
         .collect()
 }
 

@@ -10,6 +10,7 @@
 //! - [`alloc`]: an allocator that ends any process but the one that armed it.
 //! - [`probe`]: readers of /proc.
 //! - [`terminal`]: a terminal whose user is the test.
+//! - [`threads`]: the same work from several threads at once.
 
 #![allow(
     dead_code,
@@ -41,6 +42,7 @@ pub(crate) mod require;
 pub(crate) mod seccomp;
 pub(crate) mod sys;
 pub(crate) mod terminal;
+pub(crate) mod threads;
 pub(crate) mod user;
 
 pub(crate) use isolated::{in_forked_child, isolated, isolated_test};

@@ -71,6 +71,20 @@ fn hundreds_of_processes_are_each_there_once() {
     });
 }
 
+/// The scan looks at its own process last.
+#[test]
+fn the_scanning_process_is_the_leader_where_its_id_is_the_lowest() {
+    with_capabilities!({
+        sys::unshare(UnshareFlags::NEWUTS).unwrap();
+        let child = Animal::new(|_| ());
+        let own = std::process::id();
+        let snapshot = Scan::new().run().unwrap();
+        let uts = snapshot.by_inode(inode("self", "uts")).unwrap();
+        assert_eq!(uts.members, [own, child.pid]);
+        assert_eq!(uts.leader.as_ref().unwrap().pid, own);
+    });
+}
+
 #[test]
 fn numbers_in_pid_namespaces() {
     with_capabilities!({

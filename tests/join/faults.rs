@@ -141,6 +141,18 @@ fn of_new_namespaces_in_a_joined_one() {
     });
 }
 
+#[test]
+fn of_a_user_namespace_at_last() {
+    isolated_as_user(|| {
+        require!(seccomp_notify, userns);
+        stage!();
+        let user = Namespace::<User>::create_with_map(IdMap::root()).unwrap();
+        let sandbox = Sandbox::new().join_user_last(&user);
+        let command = sandbox.command("/bin/true").current_dir("/");
+        sweep(&command.keep_capabilities());
+    });
+}
+
 /// Where the root is not that of the mount namespace.
 #[test]
 fn of_another_root() {

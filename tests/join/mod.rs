@@ -3,6 +3,7 @@ mod faults;
 mod hostile;
 mod ids;
 mod kinds;
+mod last;
 mod life;
 mod mixed;
 mod place;

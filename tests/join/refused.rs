@@ -307,5 +307,22 @@ fn the_plan_says_what_is_joined_and_in_which_order() {
         let plan = by_thread.compile().unwrap().to_string();
         let expected = include_str!("thread.txt").replace("{uts}", &uts.to_string());
         assert_eq!(plan, expected.trim_end());
+        let last = Sandbox::new().join_user_last(&Namespace::of_pid(target.id()).unwrap());
+        let command = last
+            .command("/bin/true")
+            .die_with_parent()
+            .keep_capabilities();
+        let plan = command.compile().unwrap().to_string();
+        let steps: Vec<_> = plan
+            .lines()
+            .filter_map(|line| line.split_once(". "))
+            .collect();
+        let expected = [
+            &format!("join: {user}, last of all [setns, close, prctl]"),
+            "capabilities: all that are permitted, ambient [capget, capset, prctl]",
+            "exec: /bin/true [execve]",
+        ];
+        let found = steps.iter().map(|(_, step)| *step).rev().take(3);
+        assert!(found.eq(expected.into_iter().rev()), "{plan}");
     });
 }

@@ -5,10 +5,10 @@ use crate::common::terminal::{is_cooked, lead_session_on, open_master};
 use crate::common::{isolated, isolated_as_both, probe, require, sys};
 use ringfence::{Command, ErrorKind, Init, Sandbox};
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpgrp, getpid, kill_process, kill_process_group, setpgid, setsid,
-    waitpid,
+    Pid, Signal, WaitOptions, getpgrp, kill_process, kill_process_group, setpgid, setsid, waitpid,
 };
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
+use rustix::thread::UnshareFlags;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::os::fd::OwnedFd;
@@ -399,9 +399,8 @@ fn without_a_shell_a_stopped_program_goes_on() {
 fn without_a_terminal_there_is_only_the_group() {
     isolated(|| {
         require!(userns);
-        if getpid() != getpgrp() {
-            let _ = setsid();
-        }
+        // Fails for a leader of a group, which cannot have been given a terminal either.
+        let _ = setsid();
         let script = "read -r _ _ _ _ g _ < /proc/self/stat; echo $g";
         for command in commands(script) {
             let output = command.output().unwrap();
@@ -420,4 +419,69 @@ fn a_session_of_its_own_is_refused() {
         let error = command.compile().unwrap_err();
         assert_eq!(error.setter(), Some("foreground"));
     }
+}
+
+/// Runs it in a child; it returns the exit status.
+fn forked(body: impl FnOnce() -> i32) -> i32 {
+    let Some(pid) = sys::fork().unwrap() else {
+        sys::exit_now(body());
+    };
+    let (_, status) = waitpid(Pid::from_raw(pid), WaitOptions::empty())
+        .unwrap()
+        .unwrap();
+    status.exit_status().unwrap_or(-1)
+}
+
+/// Runs it as process 1 of a pid namespace that neither its session nor its process group is in.
+fn as_process_1(body: impl FnOnce() -> i32) -> i32 {
+    sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWPID).unwrap();
+    forked(body)
+}
+
+#[test]
+fn a_group_outside_of_the_pid_namespace_could_not_take_it_back() {
+    isolated(|| {
+        require!(userns);
+        let (said, mut writer) = pipe().unwrap();
+        let master = open_master();
+        let code = forked(|| {
+            lead_session_on(&master);
+            as_process_1(|| {
+                let command = Sandbox::new()
+                    .command("/bin/sh")
+                    .args(["-c", "exit 5"])
+                    .foreground();
+                let error = command.spawn().unwrap_err();
+                write!(writer, "{:?} {error:#}", error.kind()).unwrap();
+                // As a shell does.
+                setpgid(None, None).unwrap();
+                signal::ignore(libc::SIGTTOU);
+                tcsetpgrp(std::io::stdin(), getpgrp()).unwrap();
+                wait(&command)
+            })
+        });
+        drop(writer);
+        let said = std::io::read_to_string(said).unwrap();
+        assert!(
+            said.starts_with("System ") && said.contains("setpgid"),
+            "{said}"
+        );
+        assert_eq!(code, 5);
+    });
+}
+
+#[test]
+fn a_session_outside_of_the_pid_namespace_does_without_a_terminal() {
+    isolated(|| {
+        require!(userns);
+        let code = forked(|| {
+            setsid().unwrap();
+            as_process_1(|| {
+                let command = Sandbox::new().command("/bin/sh").args(["-c", "exit 5"]);
+                let status = command.foreground().spawn().unwrap().wait_in_foreground();
+                status.unwrap().code().unwrap_or(-1)
+            })
+        });
+        assert_eq!(code, 5);
+    });
 }

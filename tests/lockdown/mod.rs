@@ -6,6 +6,7 @@ mod joined;
 #[cfg(feature = "landlock")]
 mod landlock;
 mod orphans;
+mod programs;
 mod resources;
 
 use crate::common::seccomp;

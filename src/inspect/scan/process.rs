@@ -153,9 +153,12 @@ impl Scanner<'_> {
     /// Makes a process a member of its namespaces.
     fn join(&mut self, process: &mut Process, info: &ProcessInfo, found: &[Position]) {
         for &position in found {
-            let namespace = self.registry.get(position);
-            namespace.info.members.push(process.pid);
-            if namespace.info.members.len() == 1 {
+            let namespace = &mut self.registry.get(position).info;
+            let is_first = namespace.members.is_empty();
+            namespace.members.push(process.pid);
+            let before = namespace.leader.as_ref();
+            // The scan looks at its own process last, whatever its id.
+            if is_first || before.is_some_and(|leader| process.pid < leader.pid) {
                 let leader = self.leader(process, info);
                 self.registry.get(position).info.leader = Some(leader);
             }

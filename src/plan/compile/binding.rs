@@ -24,13 +24,15 @@ impl Compiler<'_> {
         let userns = self.sandbox.namespaces.contains(Namespaces::USER);
         let (inside, _) = self.inside_ids(maps);
         let command = self.command;
-        let over_exec = self.late && userns && inside != 0;
         let joins = self.join.by_stage.is_some();
+        let enters = self.sandbox.join.last.is_some() && !joins;
+        let over_exec = self.late && (userns || enters) && inside != 0;
         let over_ids = command.uid.is_some() || joins;
         let way = Way {
             userns,
             over_exec,
             keeps: over_exec || over_ids,
+            death_signal: self.death_signal(),
         };
         let mut bound = lockdown::compile(command, &self.caller, way, free)?;
         if self.late {
@@ -101,17 +103,22 @@ impl Compiler<'_> {
     pub(super) fn late_ids(&mut self, object: String, groups: Option<&[u32]>) {
         let list = ids(groups, self.command.gid, self.command.uid);
         self.later.push(lockdown::op(Step::Ids, object, list));
-        let signal = match self.is_subreaped() {
-            true => Some(libc::SIGKILL),
-            false => self.command.die_with_parent,
-        };
-        if let Some(signal) = signal
-            && (self.is_subreaped() || self.sandbox.init.is_none())
-        {
+        if let Some(signal) = self.death_signal() {
             let list = List::default().parent_death_signal(signal);
             let object = "the signal when the parent process ends, also with other ids";
             self.later
                 .push(lockdown::op(Step::DieWithParent, object, list));
+        }
+    }
+
+    /// What the program itself gets when its parent ends; process 1 ends it otherwise.
+    fn death_signal(&self) -> Option<i32> {
+        match self.is_subreaped() {
+            true => Some(libc::SIGKILL),
+            false => self
+                .command
+                .die_with_parent
+                .filter(|_| self.sandbox.init.is_none()),
         }
     }
 

@@ -25,7 +25,8 @@ impl Compiler<'_> {
         let init = self.sandbox.init;
         let gate = self.command.gate || self.sandbox.is_attached();
         let work = self.join.by_stage.as_ref();
-        if init.is_none() && !gate && work.is_none() {
+        let wants_program = self.join.wants_program();
+        if init.is_none() && !gate && !wants_program {
             return Ok(None);
         }
         let takes_session = init.is_some() || work.is_some();
@@ -75,7 +76,7 @@ impl Compiler<'_> {
         let death_signal = self.command.die_with_parent.unwrap_or(0).unsigned_abs();
         let settings = settings | death_signal << setting::DEATH_SIGNAL_SHIFT;
         let form = Form::choose(number)?;
-        if work.is_some() && matches!(form, Form::Forked) {
+        if wants_program && matches!(form, Form::Forked) {
             return Err(join::forked());
         }
         let numbers = Numbers {

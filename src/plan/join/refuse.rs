@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ns::Namespaces;
-use crate::sandbox::Command;
+use crate::sandbox::{Command, MountLock};
 
 /// `joined` are the kinds that are joined, `by_stage` is whether the second stage does it.
 pub(super) fn check(command: &Command, joined: Namespaces, by_stage: bool) -> Result<()> {
@@ -16,6 +16,19 @@ pub(super) fn check(command: &Command, joined: Namespaces, by_stage: bool) -> Re
         && join.namespaces.is_empty()
     {
         return Err(Error::invalid(setter, "no namespace is joined"));
+    }
+    if join.last.is_some() {
+        let nested = sandbox.mount_lock == Some(MountLock::Nested);
+        let new = sandbox.namespaces.contains(Namespaces::USER);
+        if let Some((other, _)) = [("user()", new), ("MountLock::Nested", nested)]
+            .into_iter()
+            .find(|(_, used)| *used)
+        {
+            let what = format!(
+                "not together with {other}: a namespace that exists is not below a new one"
+            );
+            return Err(Error::invalid("join_user_last", what));
+        }
     }
     let both = sandbox.namespaces & joined;
     // Of these the new one is a copy of the one that was joined.

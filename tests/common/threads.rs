@@ -1,0 +1,22 @@
+//! The same work from several threads.
+
+use std::sync::Barrier;
+
+/// Runs `work` in so many threads at once, each with its number, and waits for their ends, which the end of a scope
+/// does not.
+pub(crate) fn from_threads(count: usize, work: impl Fn(usize) + Sync) {
+    let start = Barrier::new(count);
+    std::thread::scope(|scope| {
+        let (start, work) = (&start, &work);
+        let run = |thread| {
+            scope.spawn(move || {
+                start.wait();
+                work(thread);
+            })
+        };
+        let threads: Vec<_> = (0..count).map(run).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
