@@ -36,6 +36,7 @@ mod address;
 mod batch;
 mod entry;
 mod fail;
+mod fdb;
 mod ip;
 mod link;
 pub mod named;
@@ -56,6 +57,7 @@ mod wire;
 
 pub use address::{Address, Scope};
 pub use batch::{Batch, Change, Committed};
+pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
     Bridge, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, NAME_MAX, Peer,

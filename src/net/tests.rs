@@ -3,6 +3,7 @@
 use super::address::{Address, Scope};
 use super::batch::Indexes;
 use super::entry::Entry;
+use super::fdb::FdbEntry;
 use super::ip::{IpNet, Mac};
 use super::link::IpvlanMode;
 use super::link::{Bridge, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, Peer, Vxlan};
@@ -227,6 +228,22 @@ fn entries_are_what_others_read() {
     ];
     check(add(&|indexes| neighbour.add(indexes).unwrap()), 12, &words);
 
+    let port = FdbEntry::port(3, MAC).vlan(7);
+    let words = [
+        "NewNeighbour",
+        "family: Bridge",
+        "ifindex: 3",
+        "state: Noarp",
+        "NeighbourFlags(Controller)",
+        "Vlan(7)",
+    ];
+    check(add(&|indexes| port.add(indexes).unwrap()), 12, &words);
+    let host = Ipv4Addr::new(192, 0, 2, 1);
+    let tunnel = FdbEntry::tunnel(3, MAC, host);
+    let words = ["DelNeighbour", "NeighbourFlags(Own)", "state: Permanent"];
+    // It takes the destination of what is of the bridge family for bytes.
+    check(add(&|indexes| tunnel.delete(indexes).unwrap()), 12, &words);
+
     let rule = Rule::new(Family::V4)
         .from(net("10.9.0.0/24"))
         .iif("eth0")
@@ -318,6 +335,12 @@ fn entries_are_read_as_they_were_written() {
             .scope(Scope::GLOBAL),
     );
     check(Neighbour::new(LinkRef::Index(3), Ipv6Addr::LOCALHOST, MAC));
+    check(FdbEntry::port(3, MAC).vlan(4094));
+    check(FdbEntry::tunnel(
+        3,
+        FdbEntry::EVERYBODY,
+        Ipv4Addr::LOCALHOST,
+    ));
     check(
         Rule::new(Family::V6)
             .from(net("fd00::/8"))
@@ -359,6 +382,8 @@ fn contradictions_are_refused() {
         for route in all {
             assert_eq!(route.add(indexes).unwrap_err().setter(), Some("route"));
         }
+        let entry = FdbEntry::port(3, MAC).vlan(4095);
+        assert_eq!(entry.add(indexes).unwrap_err().setter(), Some("vlan"));
         let rule = Rule::new(Family::V6).from(net("10.0.0.0/8"));
         assert_eq!(rule.add(indexes).unwrap_err().setter(), Some("rule"));
     });
