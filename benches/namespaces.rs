@@ -76,7 +76,8 @@ fn run_in<K: Enterable>() {
 }
 
 /// A program in all namespaces of another process, and in a network alone. The crate executes one more program, which
-/// has none of the caller's memory; neither floor is safe from root of those namespaces.
+/// has none of the caller's memory, as it has to be to be safe from root of those namespaces. A copy of the caller is not,
+/// nor is a child on its memory: in addition to that, the floor executes another tiny program.
 fn join() {
     let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("our own");
@@ -111,8 +112,12 @@ fn join() {
         sandbox.join(AnyNamespace::of_pid(*kind, target.id()).expect("root"))
     });
     let but_time = plan(but_time);
-    let floor = || raw::join(&mut shared, Memory::Shared);
-    print("join, shared", || run(&but_time), floor);
+    let mut another = raw::Starting::new(&path);
+    let floor = || {
+        raw::run(&mut another);
+        raw::join(&mut shared, Memory::Shared);
+    };
+    print("join, program", || run(&but_time), floor);
     let net = ringfence::Namespace::<ringfence::ns::Net>::create().expect("root");
     let alone = plan(Sandbox::new().join(&net));
     let plain = plan(Sandbox::new());

@@ -117,16 +117,27 @@ pub(crate) fn user() -> OwnedFd {
 /// A new pid namespace, with a program as its first process that ends with it. A copy of this process would do for
 /// the kernel, but would go on with all of its memory.
 pub(crate) fn pid(starting: &mut Starting<'_>) {
-    let flags = libc::CLONE_NEWPID | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    let top = starting.stack.as_mut_ptr_range().end;
-    let data = core::ptr::from_mut(starting).cast();
-    // SAFETY: the stack is the child's, and this process is suspended meanwhile.
-    let child = unsafe { libc::clone(start, top.cast(), flags, data) };
-    assert!(child > 0);
+    let child = start(starting, libc::CLONE_NEWPID);
     drop(open(&format!("/proc/{child}/ns/pid")));
     let pid = Pid::from_raw(child).expect("a child");
     rustix::process::kill_process(pid, Signal::KILL).expect("own child");
     wait_for(child);
+}
+
+/// A program that ends by itself.
+pub(crate) fn run(starting: &mut Starting<'_>) {
+    let child = start(starting, 0);
+    wait_for(child);
+}
+
+fn start(starting: &mut Starting<'_>, namespaces: libc::c_int) -> libc::c_int {
+    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = starting.stack.as_mut_ptr_range().end;
+    let data = core::ptr::from_mut(starting).cast();
+    // SAFETY: the stack is the child's, and this process is suspended meanwhile.
+    let child = unsafe { libc::clone(started, top.cast(), flags, data) };
+    assert!(child > 0);
+    child
 }
 
 fn wait_for(child: i32) {
@@ -134,7 +145,7 @@ fn wait_for(child: i32) {
     rustix::process::waitpid(Some(child), WaitOptions::empty()).expect("own child");
 }
 
-/// What [`pid`] prepares once.
+/// What [`pid`] and [`run`] prepare once.
 pub(crate) struct Starting<'a> {
     program: &'a CStr,
     stack: Box<[u8]>,
@@ -147,8 +158,8 @@ impl<'a> Starting<'a> {
     }
 }
 
-extern "C" fn start(data: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `pid` passes its own, and is suspended.
+extern "C" fn started(data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` passes its own, and is suspended.
     let starting = unsafe { &*data.cast::<Starting<'_>>() };
     execute(starting.program)
 }
