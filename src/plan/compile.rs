@@ -237,6 +237,7 @@ impl Compiler<'_> {
             watched,
             kill_on_drop: self.command.kill_on_drop,
             die_with_parent: self.command.die_with_parent.is_some(),
+            never_runs: self.command.never_runs,
             ops: self.ops.into(),
             maps,
             trees: mounts.trees,
