@@ -93,7 +93,7 @@ fn kind_by_kind(program: &Path) {
             libc::CLONE_NEWUSER,
             none().user().user_map(IdMap::root()),
         ),
-        ("mount", libc::CLONE_NEWNS, none().mount()),
+        ("mnt", libc::CLONE_NEWNS, none().mount()),
         ("pid", libc::CLONE_NEWPID, none().pid()),
         ("net", libc::CLONE_NEWNET, none().net()),
         ("uts", libc::CLONE_NEWUTS, none().uts()),
