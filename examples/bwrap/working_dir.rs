@@ -42,6 +42,8 @@ fn is_surely_missing(setup: &[Setup], dir: &Path) -> bool {
 fn lacks(source: &Path, below: &Path) -> Result<bool, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let source = open(source, flags, Mode::empty())?;
+    // Which may be the top of the bind.
+    let below = Path::new(".").join(below);
     match openat2(
         source,
         below,
