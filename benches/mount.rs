@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a bench that cannot be set up has nothing to report to but its user"
 )]
 

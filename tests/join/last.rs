@@ -156,10 +156,10 @@ fn the_program_is_bound_in_it() {
             .seccomp(SeccompFilter::new([allow]));
         let waiting = Waiting::start(&sandbox);
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-            let found = probe::status(&waiting.id().to_string(), set).unwrap();
+            let found = probe::status(waiting.id().to_string(), set).unwrap();
             assert_eq!(found, format!("{:016x}", kill.bits()), "{set}");
         }
-        let field = |name| probe::status(&waiting.id().to_string(), name).unwrap();
+        let field = |name| probe::status(waiting.id().to_string(), name).unwrap();
         assert_eq!(
             (field("NoNewPrivs"), field("Seccomp")),
             ("1".into(), "2".into())
