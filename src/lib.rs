@@ -117,6 +117,7 @@ pub use plan::Plan;
 pub use process::{Child, ResourceUsage};
 pub use sandbox::{
     Bind, Command, Engine, Extent, HidePid, IdMap, Init, JoinCredentials, JoinDir, JoinProcess,
-    MountLock, Overlay, Proc, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs, WindowSize,
+    MountLock, Overlay, Proc, Rootfs, Sandbox, Setgroups, Stdio, TimeOffset, Tmpfs, Unmapped,
+    WindowSize,
 };
 pub use terminal::Pty;

@@ -9,6 +9,7 @@ mod inherit;
 mod init;
 pub(crate) mod join;
 pub(crate) mod lockdown;
+pub(crate) mod map_writer;
 pub(crate) mod overlay;
 pub(crate) mod owner;
 pub(crate) mod rootfs;
@@ -21,6 +22,7 @@ pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
 pub use join::{JoinCredentials, JoinDir, JoinProcess};
+pub use map_writer::Unmapped;
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::{Stdio, WindowSize};
@@ -79,6 +81,7 @@ pub struct Sandbox {
     pub(crate) user_map: Option<IdMap>,
     pub(crate) group_map: Option<IdMap>,
     pub(crate) setgroups: Option<Setgroups>,
+    pub(crate) map_writer: Option<map_writer::MapWriter>,
     pub(crate) hostname: Option<OsString>,
     pub(crate) domainname: Option<OsString>,
     pub(crate) monotonic: Option<TimeOffset>,
