@@ -17,6 +17,7 @@
 //! - `--lock-file`, `--sync-fd`: the lock and the descriptor are held outside of the sandbox. No descriptor that an option
 //!   names is handed on to the program, but for the standard streams, which stay open.
 //! - Parts of `/proc` are read-only for any user, not only for one who might write to them.
+//! - A working directory that is there only because something was put below a link may not be found; it is the next one then.
 //! - With `--dev` the program of a user other than 0 is in the first user namespace, not in one below it.
 
 mod descriptors;
@@ -28,14 +29,13 @@ mod status;
 #[allow(dead_code, reason = "the parts for getopt(3) are of no use here")]
 #[path = "../tool/mod.rs"]
 mod tool;
+mod working_dir;
 
 use lexopt::Parser;
 use options::{Options, Task};
 use ringfence::{Child, Step};
 use status::Listeners;
-use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::Ordering;
 use tool::Result;
@@ -104,7 +104,7 @@ fn run(mut options: Options) -> Result<u8> {
 
 /// In the first working directory that there is.
 fn start(options: &Options, mut listeners: Option<Listeners>) -> Result<Child> {
-    let mut dirs = working_directories(options).into_iter().peekable();
+    let mut dirs = working_dir::candidates(options).into_iter().peekable();
     loop {
         let dir = dirs.next().unwrap_or("/".into());
         let command = sandbox::command(options, &dir, listeners.take())?;
@@ -114,20 +114,6 @@ fn start(options: &Options, mut listeners: Option<Listeners>) -> Result<Child> {
             // At the gate it has not been entered yet.
             Ok(child) if dirs.peek().is_some() && status::lacks(options, &child, &dir) => {}
             Ok(child) => return Ok(child),
-        }
-    }
-}
-
-fn working_directories(options: &Options) -> Vec<PathBuf> {
-    match &options.chdir {
-        Some(dir) => vec![dir.clone()],
-        // There is one try.
-        None if options.userns_block.is_some() => vec!["/".into()],
-        None => {
-            let home = options.env.get(OsStr::new("HOME")).map(PathBuf::from);
-            let own = std::env::current_dir().ok();
-            let dirs = own.into_iter().chain(home).filter(|dir| dir.is_absolute());
-            dirs.chain(["/".into()]).collect()
         }
     }
 }

@@ -125,6 +125,21 @@ fn with_sources(setup: &[Setup]) -> Result<Vec<Setup>> {
 }
 
 impl Setup {
+    pub(crate) fn at(&self) -> &Path {
+        match self {
+            Self::RemountReadOnly(at) | Self::Proc(at) | Self::Dev(at) | Self::Mqueue(at) => at,
+            Self::Bind { at, .. }
+            | Self::BindFd { at, .. }
+            | Self::Overlay { at, .. }
+            | Self::Tmpfs { at, .. }
+            | Self::Dir { at, .. }
+            | Self::File { at, .. }
+            | Self::BindData { at, .. }
+            | Self::Symlink { at, .. }
+            | Self::Chmod { at, .. } => at,
+        }
+    }
+
     /// The root that it makes, if it covers that.
     fn root(&self) -> Option<Result<Rootfs>> {
         let top = Path::new("/");

@@ -220,6 +220,23 @@ fn environment() -> Vec<Row> {
         programs("--setenv HOME /usr")
             .program(directory)
             .fact("said", "/usr\n/usr"),
+        programs("--dir /a/b --setenv HOME /a")
+            .program(directory)
+            .fact("said", "/a\n/a"),
+        programs("--tmpfs /home --setenv HOME /home")
+            .program(directory)
+            .fact("said", "/home\n/home"),
+        programs("--ro-bind /usr/share /s --setenv HOME /s")
+            .program(directory)
+            .fact("said", "/s\n/s"),
+        programs("--ro-bind /usr/share /s --setenv HOME /s/doc")
+            .program(directory)
+            .fact("said", "/s/doc\n/s/doc"),
+        programs("--ro-bind /usr/share /s --setenv HOME /s/nosuch")
+            .program(directory)
+            .fact("said", "/\n/"),
+        programs("--setenv HOME /bin/../lib").program(directory),
+        programs("--symlink usr/share /x --setenv HOME /x/doc").program(directory),
         programs("--unshare-pid --setenv HOME /usr --info-fd 41")
             .descriptor(41, b"")
             .program(directory)
