@@ -17,6 +17,7 @@ const KERNEL: [&str; 4] = ["Slab", "Percpu", "KernelStack", "PageTables"];
 fn main() {
     floor::allow_descriptors();
     let _held = (
+        hold::<Pid>(),
         hold::<User>(),
         hold::<Uts>(),
         hold::<Ipc>(),
@@ -24,7 +25,6 @@ fn main() {
         hold::<Time>(),
         hold::<Mount>(),
         hold::<Net>(),
-        hold::<Pid>(),
     );
 }
 
