@@ -1,7 +1,8 @@
 //! What handles cost, each beside the bare calls: to make and close one of each kind, to open, to enter.
 //!
-//! Needs root. A user or pid namespace is made by a process, the others by a thread. The floor of `net` leaves the
-//! loopback interface down, which the crate brings up.
+//! Needs root. A user or pid namespace is made by a process, the others by a thread; a pid namespace needs one that
+//! stays, and so a program, since a copy of the caller would keep all of its memory. A number of a process means one
+//! of the caller's pid namespace, so the floor of `of_pid` is a pidfd, not /proc, which may be of another.
 
 #![allow(missing_docs, reason = "criterion_group! makes a public function")]
 #![allow(
@@ -65,7 +66,8 @@ fn run_in<K: Enterable>() {
 }
 
 /// A program in all namespaces of another process, and in a network alone. The crate executes one more program, which
-/// has none of the caller's memory; neither floor is safe from root of those namespaces.
+/// has none of the caller's memory, as it has to be to be safe from root of those namespaces. A copy of the caller is not,
+/// nor is a child on its memory: in addition to that, the floor executes another tiny program.
 fn join() {
     let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("our own");
@@ -100,7 +102,11 @@ fn join() {
         sandbox.join(AnyNamespace::of_pid(*kind, target.id()).expect("root"))
     });
     let but_time = plan(but_time);
-    let floor = || raw::join(&mut shared, Memory::Shared);
+    let mut another = raw::Starting::new(&path);
+    let floor = || {
+        raw::run(&mut another);
+        raw::join(&mut shared, Memory::Shared);
+    };
     compare("join", "all but time", || run(&but_time), floor);
     let net = ringfence::Namespace::<ringfence::ns::Net>::create().expect("root");
     let alone = plan(Sandbox::new().join(&net));
@@ -147,9 +153,7 @@ fn against_the_floor(_: &mut Criterion) {
     compare("open", "a path", ours, || drop(raw::open(path)));
     let me = std::process::id();
     let ours = || drop(Namespace::<Net>::of_pid(me).expect("/proc"));
-    compare("open", "of a process", ours, || {
-        drop(raw::open(&format!("/proc/{me}/ns/net")))
-    });
+    compare("open", "of a process", ours, || drop(raw::net_of(me)));
 }
 
 fn figures(criterion: &mut Criterion) {

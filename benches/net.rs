@@ -47,11 +47,12 @@ fn create() -> Namespace<Net> {
 
 /// By the crate: the socket of the namespace is opened each time, as its user has to.
 fn connect(host: &Netlink, namespace: &Namespace<Net>, name: &str) -> ringfence::Result<()> {
+    let inside = Netlink::open(namespace)?;
     host.batch()
         .add(Link::veth(name, Peer::new("eth0").namespace(namespace)).up())
         .add(Address::new(name, net(HOST)))
         .commit()?;
-    Netlink::open(namespace)?
+    inside
         .batch()
         .add(LinkChange::of("lo").up())
         .add(LinkChange::of("eth0").up())

@@ -3,14 +3,20 @@
     unsafe_code,
     reason = "unshare and clone are called raw, apart from the crate"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "constants of libc are wider than the fields that they are for"
+)]
 
 use std::ffi::CStr;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 pub(crate) fn open(path: &str) -> OwnedFd {
@@ -34,8 +40,38 @@ pub(crate) fn create(flag: UnshareFlags, link: &str) -> OwnedFd {
             let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
             rustix::mount::mount_change("/", private).expect("privilege");
         }
+        if flag == UnshareFlags::NEWNET {
+            loopback_up();
+        }
         open(&format!("/proc/thread-self/ns/{link}"))
     })
+}
+
+fn loopback_up() {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None);
+    let socket = socket.expect("a socket");
+    // SAFETY: zero is a valid value for this plain C structure.
+    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
+    request.ifr_name[..2].copy_from_slice(&[b'l', b'o'].map(|byte| byte as libc::c_char));
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request is what this ioctl takes.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    assert_eq!(done, 0);
+}
+
+/// The network namespace of the process that has this number in the namespace of the caller, which is not the one
+/// that /proc need be of.
+pub(crate) fn net_of(pid: u32) -> OwnedFd {
+    const PIDFD_GET_NET_NAMESPACE: libc::Ioctl = 0xff04;
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let flags = PidfdFlags::empty();
+    let pidfd = rustix::process::pidfd_open(pid.expect("a pid"), flags).expect("a process");
+    // SAFETY: this ioctl has no argument.
+    let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_NET_NAMESPACE, 0) };
+    assert!(fd >= 0, "needs Linux 6.11");
+    // SAFETY: the kernel has just opened it for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// A thread that enters a namespace and ends.
@@ -81,16 +117,27 @@ pub(crate) fn user() -> OwnedFd {
 /// A new pid namespace, with a program as its first process that ends with it. A copy of this process would do for
 /// the kernel, but would go on with all of its memory.
 pub(crate) fn pid(starting: &mut Starting<'_>) {
-    let flags = libc::CLONE_NEWPID | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    let top = starting.stack.as_mut_ptr_range().end;
-    let data = core::ptr::from_mut(starting).cast();
-    // SAFETY: the stack is the child's, and this process is suspended meanwhile.
-    let child = unsafe { libc::clone(start, top.cast(), flags, data) };
-    assert!(child > 0);
+    let child = start(starting, libc::CLONE_NEWPID);
     drop(open(&format!("/proc/{child}/ns/pid")));
     let pid = Pid::from_raw(child).expect("a child");
     rustix::process::kill_process(pid, Signal::KILL).expect("own child");
     wait_for(child);
+}
+
+/// A program that ends by itself.
+pub(crate) fn run(starting: &mut Starting<'_>) {
+    let child = start(starting, 0);
+    wait_for(child);
+}
+
+fn start(starting: &mut Starting<'_>, namespaces: libc::c_int) -> libc::c_int {
+    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let top = starting.stack.as_mut_ptr_range().end;
+    let data = core::ptr::from_mut(starting).cast();
+    // SAFETY: the stack is the child's, and this process is suspended meanwhile.
+    let child = unsafe { libc::clone(started, top.cast(), flags, data) };
+    assert!(child > 0);
+    child
 }
 
 fn wait_for(child: i32) {
@@ -98,7 +145,7 @@ fn wait_for(child: i32) {
     rustix::process::waitpid(Some(child), WaitOptions::empty()).expect("own child");
 }
 
-/// What [`pid`] prepares once.
+/// What [`pid`] and [`run`] prepare once.
 pub(crate) struct Starting<'a> {
     program: &'a CStr,
     stack: Box<[u8]>,
@@ -111,8 +158,8 @@ impl<'a> Starting<'a> {
     }
 }
 
-extern "C" fn start(data: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `pid` passes its own, and is suspended.
+extern "C" fn started(data: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` passes its own, and is suspended.
     let starting = unsafe { &*data.cast::<Starting<'_>>() };
     execute(starting.program)
 }

@@ -18,8 +18,7 @@ use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use super::wire::{Message, Messages};
 
 const UP: u32 = libc::IFF_UP as u32;
-const ADD: u16 =
-    (libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+const ADD: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
 /// Network and mount namespaces for this process, which has one thread.
 pub(crate) fn unshare() {
@@ -48,8 +47,8 @@ fn link(index: u32, flags: u32) -> [u8; 16] {
 }
 
 fn up(index: u32) -> Message {
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
-    Message::new(libc::RTM_NEWLINK, flags as u16, &link(index, UP))
+    let flags = libc::NLM_F_REQUEST as u16;
+    Message::new(libc::RTM_NEWLINK, flags, &link(index, UP))
 }
 
 fn address(index: u32, address: Ipv4Addr) -> Message {
@@ -118,20 +117,18 @@ impl Floor {
     }
 }
 
-/// One send, and an acknowledgement for each.
-fn exchange<const N: usize>(socket: &OwnedFd, messages: [Message; N], buffer: &mut [u8]) {
+/// One send. What is refused is answered in any case, and the last one is asked to be.
+fn exchange<const N: usize>(socket: &OwnedFd, mut messages: [Message; N], buffer: &mut [u8]) {
     let mut bytes = Vec::new();
-    for mut message in messages {
-        bytes.extend_from_slice(message.finish(1).expect("is short"));
+    if let Some(last) = messages.last_mut() {
+        last.add_flags(libc::NLM_F_ACK as u16);
+    }
+    for (mut message, number) in messages.into_iter().zip(1..) {
+        bytes.extend_from_slice(message.finish(number).expect("is short"));
     }
     send(socket, &bytes, SendFlags::empty()).expect("a send");
-    let mut done = 0;
-    while done < N {
-        let (_, length) = recv(socket, &mut *buffer, RecvFlags::empty()).expect("an answer");
-        for message in Messages(&buffer[..length]) {
-            let acknowledgement = message.acknowledgement().expect("is one");
-            assert_eq!(acknowledgement.errno, 0);
-            done += 1;
-        }
-    }
+    let (_, length) = recv(socket, &mut *buffer, RecvFlags::empty()).expect("an answer");
+    let answer = Messages(&buffer[..length]).next().expect("an answer");
+    assert_eq!(answer.sequence as usize, N);
+    assert_eq!(answer.acknowledgement().expect("is one").errno, 0);
 }

@@ -6,7 +6,8 @@
 //!
 //! Options, exit codes, JSON and the usual messages are those of bubblewrap. What differs:
 //!
-//! - `--userns2`, `--userns-block-fd` and labels are not supported. `--assert-userns-disabled` without `--disable-userns` is about
+//! - Labels are not supported. With `--userns-block-fd` the program starts in `/`, unless `--chdir` says otherwise.
+//! - `--userns2`: process 1 of a new pid namespace stays in the user namespace above. `--assert-userns-disabled` without `--disable-userns` is about
 //!   what the caller can do, which is no less than what the program can.
 //! - What the program leaves behind in a new pid namespace is killed when it ends, not waited for.
 //! - Set-up is complete before `--info-fd` and `--json-status-fd` are written: if it fails, they are not.
@@ -33,6 +34,7 @@ mod working_dir;
 use lexopt::Parser;
 use options::{Options, Task};
 use ringfence::{Child, Step};
+use status::Listeners;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::Ordering;
@@ -77,15 +79,21 @@ fn run(mut options: Options) -> Result<u8> {
     }
     sandbox::assert_userns_disabled(&options)?;
     sandbox::join(&options)?;
-    let gated = options.is_gated();
-    let mut child = start(&options)?;
-    status::started(&options, &child)?;
-    // Somebody reads it to its end.
-    options.info = None;
+    let listeners = Listeners::take(&mut options);
+    let mut child = match &options.userns_block {
+        Some(_) => start(&options, Some(listeners))?,
+        None => {
+            let child = start(&options, None)?;
+            listeners.tell_of(&child)?;
+            child
+        }
+    };
     let failed = |error| message::of(&error, &options.program);
     let locks = status::lock(&options, &child)?;
-    status::wait_to_start(&options)?;
-    if gated {
+    if let Some(fd) = &options.block {
+        status::wait_for(fd);
+    }
+    if options.gated {
         child.release().map_err(failed)?;
     }
     let code = exit_code(child.wait().map_err(failed)?);
@@ -95,14 +103,12 @@ fn run(mut options: Options) -> Result<u8> {
 }
 
 /// In the first working directory that there is.
-fn start(options: &Options) -> Result<Child> {
+fn start(options: &Options, mut listeners: Option<Listeners>) -> Result<Child> {
     let mut dirs = working_dir::candidates(options).into_iter().peekable();
     loop {
         let dir = dirs.next().unwrap_or("/".into());
-        let (command, files) = sandbox::command(options, &dir)?;
-        let spawned = command.spawn();
-        drop(files);
-        match spawned {
+        let command = sandbox::command(options, &dir, listeners.take())?;
+        match command.spawn() {
             Err(error) if error.step() == Some(Step::CurrentDir) && dirs.peek().is_some() => {}
             Err(error) => return Err(message::of(&error, &options.program)),
             // At the gate it has not been entered yet.

@@ -12,6 +12,10 @@ pub(crate) fn candidates(options: &Options) -> Vec<PathBuf> {
     if let Some(dir) = &options.chdir {
         return vec![dir.clone()];
     }
+    // There is one try.
+    if options.userns_block.is_some() {
+        return vec!["/".into()];
+    }
     let home = options.env.get(OsStr::new("HOME")).map(PathBuf::from);
     let own = std::env::current_dir().ok();
     let dirs = own.into_iter().chain(home);

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../src/net/wire.rs"]
 mod wire;
 
-use wire::{Attributes, Message, Messages};
+use wire::{Attributes, Hops, Message, Messages};
 
 fuzz_target!(|bytes: &[u8]| {
     for message in Messages(bytes) {
@@ -25,6 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
 fn read(attributes: Attributes<'_>, depth: usize) {
     for attribute in attributes {
         let _ = (attribute.u32(), attribute.i32(), attribute.str());
+        for hop in Hops(attribute.value) {
+            let _ = hop.attributes.get(1);
+        }
         if attribute.nested && depth < 16 {
             read(attribute.attributes(), depth + 1);
         }

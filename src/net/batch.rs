@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::entry::Entry;
 use super::fail::Deed;
+use super::fdb::FdbEntry;
 use super::link::{Link, LinkChange, LinkRef};
 use super::neighbour::Neighbour;
 use super::netlink::{Netlink, by_name_or_index};
@@ -29,6 +30,7 @@ pub enum Change<'a> {
     Address(Address),
     Route(Route),
     Neighbour(Neighbour),
+    Fdb(FdbEntry),
     Rule(Rule),
 }
 
@@ -48,6 +50,7 @@ changes! {
     Address(Address),
     Route(Route),
     Neighbour(Neighbour),
+    Fdb(FdbEntry),
     Rule(Rule),
 }
 
@@ -58,6 +61,7 @@ impl<'a> Change<'a> {
             Self::Address(_) => Address::STEP,
             Self::Route(_) => Route::STEP,
             Self::Neighbour(_) => Neighbour::STEP,
+            Self::Fdb(_) => FdbEntry::STEP,
             Self::Rule(_) => Rule::STEP,
         }
     }
@@ -69,6 +73,7 @@ impl<'a> Change<'a> {
             Self::Address(address) => format!("add {}", address.describe()),
             Self::Route(route) => format!("add {}", route.describe()),
             Self::Neighbour(neighbour) => format!("add {}", neighbour.describe()),
+            Self::Fdb(entry) => format!("add {}", entry.describe()),
             Self::Rule(rule) => format!("add {}", rule.describe()),
         }
     }
@@ -80,8 +85,9 @@ impl<'a> Change<'a> {
             Self::Link(link) => link.needs().any(is_it),
             Self::Set(change) => change.needs().any(is_it),
             Self::Address(address) => is_it(&address.link),
-            Self::Route(route) => route.dev.as_ref().is_some_and(is_it),
+            Self::Route(route) => route.links().any(is_it),
             Self::Neighbour(neighbour) => is_it(&neighbour.link),
+            Self::Fdb(entry) => is_it(&entry.link),
             Self::Rule(_) => false,
         }
     }
@@ -121,6 +127,7 @@ impl<'a> Change<'a> {
             Self::Address(address) => both(address, indexes),
             Self::Route(route) => both(route, indexes),
             Self::Neighbour(neighbour) => both(neighbour, indexes),
+            Self::Fdb(entry) => both(entry, indexes),
             Self::Rule(rule) => both(rule, indexes),
         }
     }

@@ -1,7 +1,7 @@
 //! Refusals of the kernel, as errors.
 
 use super::link::IFINFOMSG;
-use super::route::RTA_VIA;
+use super::next_hop::RTA_VIA;
 use super::socket::Refusal;
 use super::wire::Message;
 use crate::error::{Error, Step};
@@ -77,6 +77,7 @@ fn name_of(kind: u16, path: &[u16]) -> String {
             (libc::RTA_PREFSRC, "RTA_PREFSRC"),
             (libc::RTA_TABLE, "RTA_TABLE"),
             (RTA_VIA, "RTA_VIA"),
+            (libc::RTA_MULTIPATH, "RTA_MULTIPATH"),
         ],
         _ => &[],
     };

@@ -36,12 +36,14 @@ mod address;
 mod batch;
 mod entry;
 mod fail;
+mod fdb;
 mod ip;
 mod link;
 pub mod named;
 mod neighbour;
 mod netlink;
 mod network;
+mod next_hop;
 mod nft;
 mod nsid;
 mod pool;
@@ -55,6 +57,7 @@ mod wire;
 
 pub use address::{Address, Scope};
 pub use batch::{Batch, Change, Committed};
+pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
     Bridge, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, NAME_MAX, Peer,
@@ -63,6 +66,7 @@ pub use link::{
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
 pub use network::{Member, Network, NetworkBuilder};
+pub use next_hop::NextHop;
 pub use nft::{Forward, Nft, Ports, Publish, Table};
 pub use pool::NetPool;
 pub use route::{Route, RouteKind};

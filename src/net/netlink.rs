@@ -4,6 +4,7 @@ use super::address::Address;
 use super::batch::{Batch, Change, Indexes};
 use super::entry::Entry;
 use super::fail::Deed;
+use super::fdb::FdbEntry;
 use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg};
 use super::neighbour::Neighbour;
 use super::route::Route;
@@ -143,6 +144,15 @@ impl Netlink {
         self.list()
     }
 
+    /// All forwarding entries, of bridges, vxlans and other interfaces.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    #[doc(alias = "bridge fdb")]
+    pub fn fdb(&self) -> Result<Vec<FdbEntry>> {
+        self.list()
+    }
+
     /// All routing rules, in the order in which they are asked, those of IPv4 first.
     ///
     /// # Errors
@@ -248,6 +258,14 @@ impl Netlink {
     /// `ENOENT` if there is none like this.
     pub fn delete_neighbour(&self, neighbour: &Neighbour) -> Result<()> {
         self.delete(neighbour)
+    }
+
+    /// Removes a forwarding entry.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is none like this.
+    pub fn delete_fdb(&self, entry: &FdbEntry) -> Result<()> {
+        self.delete(entry)
     }
 
     /// Removes a rule.

@@ -5,16 +5,13 @@ use super::batch::Indexes;
 use super::entry::Entry;
 use super::ip::{AF_INET, IpNet, family, from_octets, put};
 use super::link::LinkRef;
+use super::next_hop::{self, NextHop, ONLINK};
 use super::wire::{Message, Received, array};
 use crate::error::{Error, Result, Step};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// `RTNH_F_ONLINK` of <linux/rtnetlink.h>.
-const ONLINK: u32 = 4;
 /// `RT_TABLE_COMPAT`: the number is in `RTA_TABLE`.
 const TABLE_COMPAT: u8 = 252;
-/// Of <linux/rtnetlink.h>; the libc crate has it for some C libraries only.
-pub(super) const RTA_VIA: u16 = 18;
 /// What the kernel gives an IPv6 route that says nothing else.
 const IP6_METRIC: u32 = 1024;
 
@@ -71,13 +68,17 @@ impl RouteKind {
 ///
 /// # Examples
 /// ```no_run
-/// use ringfence::net::{Netlink, Route};
+/// use ringfence::net::{Netlink, NextHop, Route};
 /// use std::net::Ipv4Addr;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let netlink = Netlink::current()?;
 /// netlink.add(Route::default_via(Ipv4Addr::new(10, 9, 0, 1)))?;
 /// netlink.add(Route::to("10.10.0.0/16".parse()?).dev("eth1").metric(50).table(100))?;
+/// // Two ways, of which the first is taken three times as often.
+/// let first = NextHop::via(Ipv4Addr::new(10, 9, 0, 2)).weight(3);
+/// let second = NextHop::via(Ipv4Addr::new(10, 9, 0, 3));
+/// netlink.add(Route::to("10.11.0.0/16".parse()?).next_hop(first).next_hop(second))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -91,10 +92,12 @@ pub struct Route {
     pub destination: IpNet,
     /// What becomes of them.
     pub kind: RouteKind,
-    /// The gateway. A route with several has none here.
+    /// The gateway. A route with several has [next hops](Self::next_hops) instead.
     pub via: Option<IpAddr>,
     /// The interface; by index where it is listed.
     pub dev: Option<LinkRef>,
+    /// The ways that the route has, if it has several.
+    pub next_hops: Vec<NextHop>,
     /// The address that packets are sent from, if the sender has not chosen one.
     pub source: Option<IpAddr>,
     /// Of two routes to the same destination the one with the lower number is taken.
@@ -122,6 +125,7 @@ impl Route {
             kind: RouteKind::Unicast,
             via: None,
             dev: None,
+            next_hops: Vec::new(),
             source: None,
             metric: None,
             table: Self::MAIN,
@@ -154,6 +158,17 @@ impl Route {
     /// By an interface.
     pub fn dev(mut self, link: impl Into<LinkRef>) -> Self {
         self.dev = Some(link.into());
+        self
+    }
+
+    /// Adds one of several ways, in the place of [`via`](Self::via) and [`dev`](Self::dev).
+    ///
+    /// # Kernel
+    /// `CONFIG_IP_ROUTE_MULTIPATH`, for IPv4.
+    #[doc(alias = "RTA_MULTIPATH")]
+    #[doc(alias = "nexthop")]
+    pub fn next_hop(mut self, hop: NextHop) -> Self {
+        self.next_hops.push(hop);
         self
     }
 
@@ -204,17 +219,40 @@ impl Route {
             Some(scope) => scope.0,
             None if self.destination.address().is_ipv6() => Scope::GLOBAL.0,
             None if self.kind == RouteKind::Local => Scope::HOST.0,
-            None if self.kind == RouteKind::Unicast && self.via.is_none() => Scope::LINK.0,
+            None if self.kind == RouteKind::Unicast && !self.has_gateways() => Scope::LINK.0,
             None => Scope::GLOBAL.0,
         }
     }
 
+    /// Whether there is a gateway, or as ip-route(8) sees it, may be one.
+    fn has_gateways(&self) -> bool {
+        self.via.is_some() || !self.next_hops.is_empty()
+    }
+
+    /// The interfaces that it names.
+    pub(super) fn links(&self) -> impl Iterator<Item = &LinkRef> {
+        let of_hops = self.next_hops.iter().filter_map(|hop| hop.dev.as_ref());
+        self.dev.iter().chain(of_hops)
+    }
+
     fn check(&self) -> Result<()> {
         let is_ipv4 = self.destination.address().is_ipv4();
-        let what = match (self.source, self.via) {
-            (Some(source), _) if source.is_ipv4() != is_ipv4 => "has a source of the other family",
-            (_, Some(IpAddr::V4(_))) if !is_ipv4 => "is of IPv6, and its gateway of IPv4",
-            _ => return Ok(()),
+        let is_of_ipv4 = |address: &IpAddr| address.is_ipv4();
+        let mut gateways = self
+            .via
+            .iter()
+            .chain(self.next_hops.iter().flat_map(|hop| &hop.via));
+        let what = if self
+            .source
+            .is_some_and(|source| source.is_ipv4() != is_ipv4)
+        {
+            "has a source of the other family"
+        } else if !is_ipv4 && gateways.any(is_of_ipv4) {
+            "is of IPv6, and its gateway of IPv4"
+        } else if !self.next_hops.is_empty() && (self.via.is_some() || self.dev.is_some()) {
+            "has next hops, and a gateway or an interface beside them"
+        } else {
+            return Ok(());
         };
         Err(Error::invalid(
             "route",
@@ -238,24 +276,18 @@ impl Entry for Route {
         fixed[5] = self.protocol;
         fixed[6] = self.scope_number();
         fixed[7] = self.kind.number();
-        let route_flags = if self.onlink { ONLINK } else { 0 };
+        let route_flags = if self.onlink { u32::from(ONLINK) } else { 0 };
         fixed[8..].copy_from_slice(&route_flags.to_ne_bytes());
         let mut message = Message::new(kind, flags, &fixed);
         if self.destination.prefix() > 0 {
             put(&mut message, libc::RTA_DST, address);
         }
         message.u32(libc::RTA_TABLE, self.table);
-        match self.via {
-            Some(via) if via.is_ipv4() == address.is_ipv4() => {
-                put(&mut message, libc::RTA_GATEWAY, via);
-            }
-            Some(IpAddr::V6(via)) => {
-                let mut value = [0; 18];
-                value[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
-                value[2..].copy_from_slice(&via.octets());
-                message.bytes(RTA_VIA, &value);
-            }
-            _ => {}
+        if let Some(via) = self.via {
+            next_hop::put_gateway(&mut message, via, address.is_ipv4());
+        }
+        if !self.next_hops.is_empty() {
+            next_hop::put_all(&mut message, &self.next_hops, address.is_ipv4(), indexes)?;
         }
         if let Some(dev) = &self.dev {
             message.u32(libc::RTA_OIF, indexes.get(dev)?);
@@ -288,7 +320,8 @@ impl Entry for Route {
         let mut found = Self {
             kind: RouteKind::of(fixed[7]),
             table: fixed[4].into(),
-            onlink: flags & ONLINK != 0,
+            onlink: flags & u32::from(ONLINK) != 0,
+            via: next_hop::gateway(attributes),
             scope: Some(Scope(fixed[6])),
             protocol: fixed[5],
             ..Self::to(IpNet::new(any, fixed[1])?)
@@ -297,8 +330,7 @@ impl Entry for Route {
             let address = from_octets(attribute.value);
             match attribute.kind {
                 libc::RTA_DST => found.destination = IpNet::new(address?, fixed[1])?,
-                libc::RTA_GATEWAY => found.via = address,
-                RTA_VIA => found.via = from_octets(attribute.value.get(2..)?),
+                libc::RTA_MULTIPATH => found.next_hops = next_hop::parse(attribute.value),
                 libc::RTA_OIF => found.dev = attribute.u32().map(LinkRef::Index),
                 libc::RTA_PREFSRC => found.source = address,
                 libc::RTA_PRIORITY => found.metric = attribute.u32(),
@@ -316,6 +348,9 @@ impl Entry for Route {
         }
         if let Some(dev) = &self.dev {
             text += &format!(" dev {dev}");
+        }
+        for hop in &self.next_hops {
+            text += &format!(" {hop}");
         }
         if self.table != Self::MAIN {
             text += &format!(" table {}", self.table);

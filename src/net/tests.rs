@@ -3,11 +3,13 @@
 use super::address::{Address, Scope};
 use super::batch::Indexes;
 use super::entry::Entry;
+use super::fdb::FdbEntry;
 use super::ip::{IpNet, Mac};
 use super::link::IpvlanMode;
 use super::link::{Bridge, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, Peer, Vxlan};
 use super::neighbour::Neighbour;
 use super::netlink::Netlink;
+use super::next_hop::NextHop;
 use super::route::{Route, RouteKind};
 use super::rule::{Family, Rule, RuleAction};
 use super::wire::{Attributes, Message, Messages};
@@ -197,6 +199,19 @@ fn entries_are_what_others_read() {
         "Table(1000)",
     ];
     check(add(&|indexes| route.add(indexes).unwrap()), 12, &words);
+    let route = Route::to(net("10.10.0.0/16"))
+        .next_hop(NextHop::via(Ipv4Addr::new(10, 9, 0, 1)).dev(3).weight(256))
+        .next_hop(NextHop::via(Ipv6Addr::LOCALHOST).dev(4).onlink())
+        .next_hop(NextHop::link(5).weight(2));
+    let words = [
+        "MultiPath([",
+        "interface_index: 3",
+        "hops: 255",
+        "Gateway(Inet(10.9.0.1))",
+        "Via(Inet6(::1))",
+        "interface_index: 5",
+    ];
+    check(add(&|indexes| route.add(indexes).unwrap()), 12, &words);
     let route = Route::to(net("fd00::/8")).kind(RouteKind::Unreachable);
     check(
         add(&|indexes| route.delete(indexes).unwrap()),
@@ -212,6 +227,22 @@ fn entries_are_what_others_read() {
         "10.9.0.2",
     ];
     check(add(&|indexes| neighbour.add(indexes).unwrap()), 12, &words);
+
+    let port = FdbEntry::port(3, MAC).vlan(7);
+    let words = [
+        "NewNeighbour",
+        "family: Bridge",
+        "ifindex: 3",
+        "state: Noarp",
+        "NeighbourFlags(Controller)",
+        "Vlan(7)",
+    ];
+    check(add(&|indexes| port.add(indexes).unwrap()), 12, &words);
+    let host = Ipv4Addr::new(192, 0, 2, 1);
+    let tunnel = FdbEntry::tunnel(3, MAC, host);
+    let words = ["DelNeighbour", "NeighbourFlags(Own)", "state: Permanent"];
+    // It takes the destination of what is of the bridge family for bytes.
+    check(add(&|indexes| tunnel.delete(indexes).unwrap()), 12, &words);
 
     let rule = Rule::new(Family::V4)
         .from(net("10.9.0.0/24"))
@@ -297,7 +328,19 @@ fn entries_are_read_as_they_were_written() {
             .metric(3)
             .scope(Scope::GLOBAL),
     );
+    check(
+        Route::to(net("fd00:10::/32"))
+            .next_hop(NextHop::via(Ipv6Addr::LOCALHOST).dev(3).weight(200))
+            .next_hop(NextHop::link(4).weight(256))
+            .scope(Scope::GLOBAL),
+    );
     check(Neighbour::new(LinkRef::Index(3), Ipv6Addr::LOCALHOST, MAC));
+    check(FdbEntry::port(3, MAC).vlan(4094));
+    check(FdbEntry::tunnel(
+        3,
+        FdbEntry::EVERYBODY,
+        Ipv4Addr::LOCALHOST,
+    ));
     check(
         Rule::new(Family::V6)
             .from(net("fd00::/8"))
@@ -328,6 +371,19 @@ fn contradictions_are_refused() {
         );
         let via = Route::to(net("fd00::/8")).via(Ipv4Addr::LOCALHOST);
         assert_eq!(via.add(indexes).unwrap_err().setter(), Some("route"));
+        let all = [
+            Route::to(net("fd00::/8")).next_hop(NextHop::via(Ipv4Addr::LOCALHOST)),
+            Route::to(net("10.0.0.0/8"))
+                .dev(3)
+                .next_hop(NextHop::link(4)),
+            Route::to(net("10.0.0.0/8")).next_hop(NextHop::link(4).weight(0)),
+            Route::to(net("10.0.0.0/8")).next_hop(NextHop::link(4).weight(257)),
+        ];
+        for route in all {
+            assert_eq!(route.add(indexes).unwrap_err().setter(), Some("route"));
+        }
+        let entry = FdbEntry::port(3, MAC).vlan(4095);
+        assert_eq!(entry.add(indexes).unwrap_err().setter(), Some("vlan"));
         let rule = Rule::new(Family::V6).from(net("10.0.0.0/8"));
         assert_eq!(rule.add(indexes).unwrap_err().setter(), Some("rule"));
     });

@@ -123,6 +123,19 @@ impl Message {
         })
     }
 
+    /// A `struct rtnexthop` and its attributes: it begins as an attribute does, but for two bytes in the place of
+    /// the type. They stand in an attribute one after the other.
+    pub(crate) fn hop(
+        &mut self,
+        flags: u8,
+        share: u8,
+        index: u32,
+        fill: impl FnOnce(&mut Self),
+    ) -> &mut Self {
+        let kind = u16::from_ne_bytes([flags, share]);
+        self.nest_after(kind, &index.to_ne_bytes(), fill)
+    }
+
     fn framed(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> &mut Self {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
@@ -266,6 +279,38 @@ impl<'a> Iterator for Attributes<'a> {
             kind: kind & TYPE_MASK,
             nested: kind & NESTED != 0,
             value: self.0.get(ATTRIBUTE..length)?,
+        };
+        self.0 = self.0.get(aligned(length)..).unwrap_or_default();
+        Some(found)
+    }
+}
+
+/// One `struct rtnexthop` that was received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hop<'a> {
+    pub(crate) flags: u8,
+    /// `rtnh_hops`: its weight less one.
+    pub(crate) share: u8,
+    /// The index of the interface.
+    pub(crate) index: u32,
+    pub(crate) attributes: Attributes<'a>,
+}
+
+/// What stands in `RTA_MULTIPATH`. Ends before the first that does not fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hops<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Hops<'a> {
+    type Item = Hop<'a>;
+
+    fn next(&mut self) -> Option<Hop<'a>> {
+        let length = usize::from(u16::from_ne_bytes(array(self.0, 0)?));
+        let [flags, share] = array(self.0, 2)?;
+        let found = Hop {
+            flags,
+            share,
+            index: u32::from_ne_bytes(array(self.0, 4)?),
+            attributes: Attributes(self.0.get(8..length)?),
         };
         self.0 = self.0.get(aligned(length)..).unwrap_or_default();
         Some(found)

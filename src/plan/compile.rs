@@ -237,6 +237,7 @@ impl Compiler<'_> {
             watched,
             kill_on_drop: self.command.kill_on_drop,
             die_with_parent: self.command.die_with_parent.is_some(),
+            never_runs: self.command.never_runs,
             ops: self.ops.into(),
             maps,
             trees: mounts.trees,
@@ -299,7 +300,7 @@ impl Compiler<'_> {
         if maps.waits() {
             let object = [&maps.users, &maps.groups]
                 .into_iter()
-                .filter(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+                .filter(|map| map.writer.is_waited_for())
                 .map(|map| map.summary().to_string())
                 .collect::<Vec<_>>()
                 .join("; ");

@@ -87,6 +87,8 @@ pub(crate) struct Compiled {
     pub(crate) watched: bool,
     pub(crate) kill_on_drop: bool,
     pub(crate) die_with_parent: bool,
+    /// The program is never released.
+    pub(crate) never_runs: bool,
     /// What starts the program, unless the child does it.
     pub(crate) stage: Option<Stage>,
     pub(crate) join: Join,
@@ -125,6 +127,11 @@ impl Compiled {
         self.ops
             .iter()
             .any(|op| op.step == crate::error::Step::Seccomp)
+    }
+
+    /// Whether the second stage, a program of its own that joins nothing, waits at the gate for good.
+    pub(crate) fn stays_held(&self) -> bool {
+        self.never_runs && self.join.by_stage.is_none() && self.stage.is_some() && !self.forks()
     }
 
     /// Whether the child passes its namespaces to the caller and ends, rather than become a program.

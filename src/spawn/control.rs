@@ -3,6 +3,7 @@
 use super::inspect;
 use super::record::{Call, Fail, Note};
 use crate::error::{Error, Result, Step};
+use crate::plan::stage::Stage;
 use crate::process::ResourceUsage;
 use crate::sys::process::usage_from_bytes;
 use crate::sys::stage::message::{self, Report, Request, call, note};
@@ -113,6 +114,8 @@ pub(crate) enum Start {
 pub(crate) struct Control {
     socket: OwnedFd,
     reaps: bool,
+    /// Whether it says something and stays, rather than end or become the program.
+    stays: bool,
     state: Mutex<State>,
 }
 
@@ -127,7 +130,7 @@ struct State {
 
 impl Control {
     /// The caller's end, and the stage's.
-    pub(crate) fn pair(reaps: bool) -> Result<(Self, OwnedFd)> {
+    pub(crate) fn pair(stage: &Stage) -> Result<(Self, OwnedFd)> {
         let pair = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -146,7 +149,8 @@ impl Control {
         Ok((
             Self {
                 socket,
-                reaps,
+                reaps: stage.reaps(),
+                stays: stage.reaps() || stage.waits(),
                 state,
             },
             theirs,
@@ -163,11 +167,14 @@ impl Control {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            match poll(
-                &mut [PollFd::new(&self.socket, PollFlags::IN)],
-                left.as_ref(),
-            ) {
-                Ok(0) => return Err(Errno::TIMEDOUT),
+            // Where what is said is followed by the end, waiting for that wakes this thread once.
+            let events = match self.stays {
+                true => PollFlags::IN,
+                false => PollFlags::empty(),
+            };
+            match poll(&mut [PollFd::new(&self.socket, events)], left.as_ref()) {
+                // It may have been stopped after it had said why it fails.
+                Ok(0) => return self.receive().map_err(|_| Errno::TIMEDOUT),
                 Ok(_) => return self.receive(),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),

@@ -290,6 +290,10 @@ fn start(
             streams.slave = None;
             streams.listener = None;
             let control = streams.control.as_ref().filter(|_| cloned.is_ok())?;
+            if plan.stays_held() {
+                // Once it is executed it can do nothing but wait, so there is nothing to hear from it.
+                return Some(Start::AtGate);
+            }
             Some(control.await_start(begun.checked_add(plan.setup_timeout)))
         });
         (cloned, start, begun.elapsed())

@@ -52,7 +52,7 @@ impl Streams {
             streams.work = Some(work.share()?);
         }
         if let Some(stage) = &plan.stage {
-            let (ours, theirs) = Control::pair(stage.reaps())?;
+            let (ours, theirs) = Control::pair(stage)?;
             streams.control = Some(ours);
             streams.socket = Some(theirs);
         }

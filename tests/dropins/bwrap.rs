@@ -389,6 +389,24 @@ fn endings() -> Vec<Row> {
         all("--userns 26 --unshare-user").fails(1, "--userns not compatible --unshare-user"),
         all("--pidns 26").fails(1, "Setting pidns failed: Invalid argument"),
         all("--disable-userns").fails(1, "--disable-userns requires --unshare-user"),
+        all("--userns2 26")
+            .differs("its child waits for ever when this fails")
+            .fails(1, "Setting userns2 failed: "),
+        all("--userns2 40")
+            .descriptor(40, b"")
+            .differs("its child waits for ever when this fails")
+            .fails(1, "Setting userns2 failed: "),
+        all("--userns2 x").fails(1, "Invalid fd: x"),
+        all("--userns-block-fd 40")
+            .descriptor(40, b"")
+            .fails(1, "--userns-block-fd requires --unshare-user"),
+        all("--unshare-user --userns-block-fd 40")
+            .descriptor(40, b"")
+            .fails(1, "--userns-block-fd requires --info-fd"),
+        all("--unshare-user --userns-block-fd 40 --info-fd 41 --disable-userns")
+            .descriptor(40, b"")
+            .descriptor(41, b"")
+            .fails(1, "--disable-userns is not compatible with  --userns-block-fd"),
         all("--exec-label x").fails(1, "labeling not supported on this system"),
         all("--level-prefix --foo")
             .since("--level-prefix")

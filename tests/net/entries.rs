@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use ringfence::ErrorKind;
 use ringfence::net::{
-    Address, Family, Link, Neighbour, NeighbourState, Netlink, Peer, Route, RouteKind, Rule,
-    RuleAction, Scope,
+    Address, Family, Link, Neighbour, NeighbourState, Netlink, NextHop, Peer, Route, RouteKind,
+    Rule, RuleAction, Scope,
 };
 use ringfence::ns::{Namespace, Net};
 use serde_json::{Value, json};
@@ -166,6 +166,106 @@ fn routes_are_what_ip_shows() {
         let unreachable = Route::default_via(Ipv4Addr::new(192, 0, 2, 1));
         let error = netlink.add(unreachable).unwrap_err();
         assert!(error.to_string().contains("invalid gateway"), "{error:?}");
+    });
+}
+
+#[test]
+fn routes_of_several_ways_are_what_ip_shows() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_veth();
+        for (link, own) in [
+            ("v0", "10.9.0.1/24"),
+            ("v1", "10.8.0.1/24"),
+            ("v0", "fd00:9::1/64"),
+        ] {
+            let address = Address::new(link, net(own)).nodad();
+            netlink.add(address).unwrap();
+        }
+        run(
+            &namespace,
+            "ip",
+            "route add 10.11.0.0/16 nexthop via 10.9.0.2 nexthop dev v1 weight 9",
+        );
+        let [v0, v1] = ["v0", "v1"].map(|name| netlink.link(name).unwrap().index);
+        let before = everything(&namespace);
+        let four = Route::to(net("10.10.0.0/16"))
+            .next_hop(NextHop::via(address("10.9.0.2")).weight(256))
+            .next_hop(NextHop::via(address("192.0.2.1")).dev("v1").onlink())
+            .next_hop(NextHop::via(address("fd00:9::2")).dev("v0").weight(2))
+            .next_hop(NextHop::link("v1"));
+        let six = Route::to(net("fd00:10::/32"))
+            .next_hop(NextHop::via(address("fd00:9::2")).weight(2))
+            .next_hop(NextHop::via(address("fd00:9::3")).dev("v0"));
+        netlink
+            .batch()
+            .add(four.clone())
+            .add(six.clone())
+            .commit()
+            .unwrap();
+
+        let shown = &ip(&namespace, "route show 10.10.0.0/16")[0]["nexthops"];
+        let said = |hop: usize, what: &str| shown[hop][what].clone();
+        assert_eq!(
+            (said(0, "gateway"), said(0, "weight")),
+            (json!("10.9.0.2"), json!(256))
+        );
+        assert_eq!((said(0, "dev"), said(3, "dev")), (json!("v0"), json!("v1")));
+        assert_eq!(
+            (said(1, "gateway"), said(1, "flags")),
+            (json!("192.0.2.1"), json!(["onlink"]))
+        );
+        assert_eq!(
+            (said(2, "via"), said(2, "weight")),
+            (json!({"family": "inet6", "host": "fd00:9::2"}), json!(2))
+        );
+        assert_eq!(shown.as_array().unwrap().len(), 4);
+        let shown = &ip(&namespace, "-6 route show fd00:10::/32")[0]["nexthops"];
+        assert_eq!(
+            (&shown[0]["gateway"], &shown[0]["weight"]),
+            (&json!("fd00:9::2"), &json!(2))
+        );
+        assert_eq!(
+            (&shown[1]["gateway"], &shown[1]["dev"]),
+            (&json!("fd00:9::3"), &json!("v0"))
+        );
+
+        let listed = netlink.routes().unwrap();
+        let hops_of = |destination: &str| {
+            let is_it = |route: &&Route| route.destination == net(destination);
+            listed.iter().find(is_it).unwrap().next_hops.clone()
+        };
+        let mut expected = four.next_hops.clone();
+        for (hop, index) in expected.iter_mut().zip([v0, v1, v0, v1]) {
+            hop.dev = Some(index.into());
+        }
+        assert_eq!(hops_of("10.10.0.0/16"), expected);
+        let mut expected = six.next_hops.clone();
+        expected
+            .iter_mut()
+            .for_each(|hop| hop.dev = Some(v0.into()));
+        assert_eq!(hops_of("fd00:10::/32"), expected);
+        let expected = [
+            NextHop::via(address("10.9.0.2")).dev(v0),
+            NextHop::link(v1).weight(9),
+        ];
+        assert_eq!(hops_of("10.11.0.0/16"), expected);
+
+        for route in [&four, &six] {
+            let again = netlink.add(route.clone()).unwrap_err();
+            assert_eq!(again.raw_os_error(), Some(libc::EEXIST), "{again:?}");
+            netlink.delete_route(route).unwrap();
+        }
+        assert_eq!(everything(&namespace), before);
+        netlink
+            .batch()
+            .add(four)
+            .add(six)
+            .commit()
+            .unwrap()
+            .undo()
+            .unwrap();
+        assert_eq!(everything(&namespace), before);
     });
 }
 

@@ -1,5 +1,6 @@
 mod batch;
 mod entries;
+mod fdb;
 mod links;
 mod named;
 mod network;
