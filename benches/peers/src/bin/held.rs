@@ -16,6 +16,7 @@ const KERNEL: [&str; 4] = ["Slab", "Percpu", "KernelStack", "PageTables"];
 
 fn main() {
     floor::allow_descriptors();
+    // The first is the kind that processes hold, for those have a table of the descriptors that there are.
     let _held = (
         hold::<Pid>(),
         hold::<User>(),
