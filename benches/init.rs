@@ -44,12 +44,8 @@ fn sizes(criterion: &mut Criterion) {
         let memory = black_box(floor::ballast(bytes));
         let [(_, without), (_, with)] = plans(&program);
         let [without, with] = floor::interleave(500, [&mut || run(&without), &mut || run(&with)]);
-        println!(
-            "{name}: medians {:?} without, {:?} with init: {:?} more",
-            without.median(),
-            with.median(),
-            with.median().saturating_sub(without.median()),
-        );
+        let contenders = [("with process 1", &with), ("without", &without)];
+        floor::report("process 1", name, &contenders);
         let mut group = criterion.benchmark_group(name);
         for (which, plan) in plans(&program) {
             group.bench_function(which, |b| b.iter(|| run(&plan)));

@@ -15,12 +15,12 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ringfence::inspect::{Scan, Snapshot, Sources};
 
 #[path = "floor/compare.rs"]
-#[allow(dead_code, reason = "quartiles are for other benches")]
+#[allow(dead_code, reason = "a part is for other benches")]
 mod compare;
 #[path = "inspect/raw.rs"]
 mod raw;
 
-use compare::{Times, interleave};
+use compare::{in_blocks, report};
 
 const BLOCKS: usize = 5;
 const ROUNDS: usize = 8;
@@ -42,18 +42,6 @@ fn lsns(arguments: &[&str]) {
         .expect("lsns");
 }
 
-/// In blocks by turns: what one leaves in the caches is not the other's to pay for, but for the first of a block.
-fn compare(mut ours: impl FnMut(), mut theirs: impl FnMut()) -> (Times, Times) {
-    let mut blocks = (Vec::new(), Vec::new());
-    for _ in 0..BLOCKS {
-        let [times] = interleave(ROUNDS, [&mut ours]);
-        blocks.0.push(times);
-        let [times] = interleave(ROUNDS, [&mut theirs]);
-        blocks.1.push(times);
-    }
-    (Times::merge(blocks.0), Times::merge(blocks.1))
-}
-
 fn against_lsns(criterion: &mut Criterion) {
     let _groups: Vec<_> = (0..GROUPS).map(|_| raw::Group::new(IN_EACH)).collect();
     let snapshot = scan(Sources::all());
@@ -72,15 +60,17 @@ fn against_lsns(criterion: &mut Criterion) {
         ),
         ("everything", Sources::all(), &["--output-all"]),
     ] {
-        let (ours, theirs) = compare(|| drop(scan(sources)), || lsns(arguments));
-        let ratio = theirs.median().as_secs_f64() / ours.median().as_secs_f64();
+        let mut ours = || drop(scan(sources));
+        let mut theirs = || lsns(arguments);
+        let times = in_blocks(BLOCKS, ROUNDS, &mut [&mut ours, &mut theirs]);
+        let names = ["ringfence", "lsns"];
+        let contenders: Vec<_> = names.into_iter().zip(&times).collect();
+        report("inspect", name, &contenders);
         let (peak, kept) = raw::memory(|| scan(sources));
         println!(
-            "{name:<21} {ratio:.1} x as fast as lsns ({:?} / {:?}); {} KiB at most, {} KiB of result",
-            ours.median(),
-            theirs.median(),
+            "{name}: {} KiB at most, {} KiB of result",
             peak >> 10,
-            kept >> 10,
+            kept >> 10
         );
     }
     let mut group = criterion.benchmark_group("scan");

@@ -62,15 +62,9 @@ fn all(sandbox: Sandbox, landlock: &LandlockPaths) -> Sandbox {
     }
 }
 
-/// Prints by how much the second median is above the first.
 fn compare(name: &str, without: &Plan, with: &Plan) {
     let [without, with] = floor::interleave(ROUNDS, [&mut || run(without), &mut || run(with)]);
-    println!(
-        "{name}: medians {:?} without, {:?} with: {:?} more",
-        without.median(),
-        with.median(),
-        with.median().saturating_sub(without.median()),
-    );
+    floor::report("lock-down", name, &[("with", &with), ("without", &without)]);
 }
 
 fn parts(criterion: &mut Criterion) {

@@ -24,7 +24,7 @@ mod seccomp;
 #[path = "../tests/common/sys.rs"]
 mod sys;
 
-use floor::{Floor, Row};
+use floor::{Floor, Row, report};
 
 /// A root that a template can be made of.
 fn sandbox(binds: usize) -> Sandbox {
@@ -110,30 +110,27 @@ fn ratios(_: &mut Criterion) {
         let classic = plan_by_mount(sandbox(binds), &program);
         let template = plan(sandbox(binds).template(), &program);
         let [new, classic] = floor::interleave(300, [&mut || run(&new), &mut || run(&classic)]);
-        println!(
-            "{binds} binds, medians: newer calls {:?}, mount(2) {:?}",
-            new.median(),
-            classic.median()
+        let case = format!("{binds} binds");
+        report(
+            "mount calls",
+            &case,
+            &[("newer calls", &new), ("mount(2)", &classic)],
         );
         if template.spawn().and_then(|mut child| child.wait()).is_ok() {
             let fresh = plan(sandbox(binds), &program);
             let [fresh, template] =
                 floor::interleave(300, [&mut || run(&fresh), &mut || run(&template)]);
-            println!(
-                "{binds} binds, medians: fresh {:?}, template {:?}",
-                fresh.median(),
-                template.median()
+            report(
+                "template",
+                &case,
+                &[("template", &template), ("fresh", &fresh)],
             );
         }
         let ours = plan(plain(binds), &program);
         let mut floor = Floor::new(Row::MinimalRoot, &program, &[]).binds(binds);
         let [ours, floor] =
             floor::interleave(300, [&mut || run(&ours), &mut || floor.spawn_and_wait()]);
-        println!(
-            "{binds} binds, medians: ours {:?}, floor {:?}",
-            ours.median(),
-            floor.median()
-        );
+        report("binds", &case, &[("ringfence", &ours), ("floor", &floor)]);
     }
 }
 

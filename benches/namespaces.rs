@@ -22,28 +22,21 @@ use ringfence::{AnyNamespace, IdMap, Kind, Plan, Sandbox};
 use rustix::thread::UnshareFlags;
 
 #[path = "floor/compare.rs"]
-#[allow(dead_code, reason = "merging is for other benches")]
+#[allow(dead_code, reason = "a part is for other benches")]
 mod compare;
 #[path = "floor/program.rs"]
 mod program;
 #[path = "namespaces/raw.rs"]
 mod raw;
 
-use compare::interleave;
+use compare::{interleave, report};
 use raw::Memory;
 
 const ROUNDS: usize = 500;
 
-fn print(name: &str, mut ours: impl FnMut(), mut floor: impl FnMut()) {
+fn compare(figure: &str, case: &str, mut ours: impl FnMut(), mut floor: impl FnMut()) {
     let [ours, floor] = interleave(ROUNDS, [&mut ours, &mut floor]);
-    let ratio = ours.lower_quartile().as_secs_f64() / floor.lower_quartile().as_secs_f64();
-    println!(
-        "{name:<14} {ratio:.2} x the floor at the lower quartile ({:?} / {:?}), medians {:?} / {:?}",
-        ours.lower_quartile(),
-        floor.lower_quartile(),
-        ours.median(),
-        floor.median(),
-    );
+    report(figure, case, &[("ringfence", &ours), ("floor", &floor)]);
 }
 
 fn create<K: NamespaceKind>() -> Namespace<K> {
@@ -56,11 +49,8 @@ fn thread_kind<K: NamespaceKind>(flag: UnshareFlags) {
         other => other,
     };
     let floor = || drop(raw::create(flag, link));
-    print(
-        &format!("create {}", K::KIND),
-        || drop(create::<K>()),
-        floor,
-    );
+    let ours = || drop(create::<K>());
+    compare("create", K::KIND.proc_name(), ours, floor);
 }
 
 fn run_in<K: Enterable>() {
@@ -72,7 +62,7 @@ fn run_in<K: Enterable>() {
     let fd = raw::open(&path);
     let fs = K::KIND == ringfence::Kind::Mount;
     let ours = || namespace.run_in(|| ()).expect("root");
-    print(&format!("run_in {}", K::KIND), ours, || raw::enter(&fd, fs));
+    compare("run_in", K::KIND.proc_name(), ours, || raw::enter(&fd, fs));
 }
 
 /// A program in all namespaces of another process, and in a network alone. The crate executes one more program, which
@@ -107,7 +97,7 @@ fn join() {
     };
     let all = plan(Sandbox::new().join_all(target.id()));
     let floor = || raw::join(&mut copied, Memory::Copied);
-    print("join, a copy", || run(&all), floor);
+    compare("join", "all eight, floor on a copy", || run(&all), floor);
     let but_time = kinds.iter().fold(Sandbox::new(), |sandbox, kind| {
         sandbox.join(AnyNamespace::of_pid(*kind, target.id()).expect("root"))
     });
@@ -117,7 +107,7 @@ fn join() {
         raw::run(&mut another);
         raw::join(&mut shared, Memory::Shared);
     };
-    print("join, program", || run(&but_time), floor);
+    compare("join", "all but time", || run(&but_time), floor);
     let net = ringfence::Namespace::<ringfence::ns::Net>::create().expect("root");
     let alone = plan(Sandbox::new().join(&net));
     let plain = plan(Sandbox::new());
@@ -125,8 +115,9 @@ fn join() {
         "/proc/self/fd/{}",
         std::os::fd::AsRawFd::as_raw_fd(&net)
     ));
-    print(
-        "join net",
+    compare(
+        "join",
+        "net",
         || run(&alone),
         || raw::on_thread_in(&fd, || run(&plain)),
     );
@@ -138,7 +129,7 @@ fn with_first_process() {
     let path = CString::new(program.as_os_str().as_encoded_bytes()).expect("no nul byte");
     let mut starting = raw::Starting::new(&path);
     let floor = || raw::pid(&mut starting);
-    print("create pid", || drop(create::<Pid>()), floor);
+    compare("create", "pid", || drop(create::<Pid>()), floor);
 }
 
 fn against_the_floor(_: &mut Criterion) {
@@ -149,11 +140,8 @@ fn against_the_floor(_: &mut Criterion) {
     thread_kind::<Cgroup>(UnshareFlags::NEWCGROUP);
     thread_kind::<Time>(UnshareFlags::NEWTIME);
     thread_kind::<Net>(UnshareFlags::NEWNET);
-    print(
-        "create user",
-        || drop(create::<User>()),
-        || drop(raw::user()),
-    );
+    let floor = || drop(raw::user());
+    compare("create", "user", || drop(create::<User>()), floor);
     with_first_process();
     run_in::<Mount>();
     run_in::<Uts>();
@@ -162,10 +150,10 @@ fn against_the_floor(_: &mut Criterion) {
     run_in::<Net>();
     let path = "/proc/self/ns/net";
     let ours = || drop(Namespace::<Net>::open(path).expect("/proc"));
-    print("open", ours, || drop(raw::open(path)));
+    compare("open", "a path", ours, || drop(raw::open(path)));
     let me = std::process::id();
     let ours = || drop(Namespace::<Net>::of_pid(me).expect("/proc"));
-    print("of_pid", ours, || drop(raw::net_of(me)));
+    compare("open", "of a process", ours, || drop(raw::net_of(me)));
 }
 
 fn figures(criterion: &mut Criterion) {

@@ -20,7 +20,7 @@ use ringfence::ns::{Namespace, Net};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 #[path = "floor/compare.rs"]
-#[allow(dead_code, reason = "merging is for other benches")]
+#[allow(dead_code, reason = "a part is for other benches")]
 mod compare;
 #[path = "net/raw.rs"]
 mod raw;
@@ -28,7 +28,7 @@ mod raw;
 #[path = "../src/net/wire.rs"]
 mod wire;
 
-use compare::interleave;
+use compare::{interleave, report};
 
 const ROUNDS: usize = 200;
 const COMMANDS: usize = 15;
@@ -85,14 +85,8 @@ fn against_the_floor() {
             },
         ],
     );
-    println!(
-        "connect: {:.2} x the floor at the lower quartile ({:?} / {:?}), medians {:?} / {:?}",
-        ours.lower_quartile().as_secs_f64() / floor.lower_quartile().as_secs_f64(),
-        ours.lower_quartile(),
-        floor.lower_quartile(),
-        ours.median(),
-        floor.median(),
-    );
+    let contenders = [("ringfence", &ours), ("floor", &floor)];
+    report("network", "veth pair, addresses, route", &contenders);
 }
 
 fn against_ip() {
@@ -129,12 +123,8 @@ fn against_ip() {
             },
         ],
     );
-    println!(
-        "connect by seven ip commands: {:.1} x ours, medians {:?} / {:?}",
-        ip.median().as_secs_f64() / ours.median().as_secs_f64(),
-        ip.median(),
-        ours.median(),
-    );
+    let contenders = [("ringfence", &ours), ("seven ip commands", &ip)];
+    report("network by ip", "veth pair, addresses, route", &contenders);
     names
         .iter()
         .for_each(|name| named::delete(name).expect("root"));
@@ -151,11 +141,8 @@ fn pool() {
             drop(create())
         }],
     );
-    println!(
-        "pool: take {:?}, create {:?} (medians)",
-        take.median(),
-        make.median()
-    );
+    let contenders = [("taken from a pool", &take), ("made", &make)];
+    report("pool", "network namespace", &contenders);
 }
 
 fn members() {

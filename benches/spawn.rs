@@ -10,7 +10,7 @@
 )]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use floor::{Floor, Row, Times, interleave};
+use floor::{Floor, Row, Times, interleave, report};
 use ringfence::{IdMap, Plan, Rootfs, Sandbox, TimeOffset};
 use std::hint::black_box;
 use std::path::Path;
@@ -39,19 +39,22 @@ fn sandbox(row: Row) -> Sandbox {
         sandbox = sandbox.proc("/proc");
     }
     if row >= Row::AllEight {
-        let day = TimeOffset::from(Duration::from_secs(86_400));
-        sandbox = sandbox
-            .net()
-            .time()
-            .monotonic_offset(day)
-            .boottime_offset(day)
-            .dev("/dev");
+        sandbox = a_day_later(sandbox.net()).dev("/dev");
     }
     sandbox
 }
 
+fn a_day_later(sandbox: Sandbox) -> Sandbox {
+    let day = TimeOffset::from(Duration::from_secs(86_400));
+    sandbox.time().monotonic_offset(day).boottime_offset(day)
+}
+
 fn plan(row: Row, program: &Path) -> Plan {
-    sandbox(row)
+    compile(sandbox(row), program)
+}
+
+fn compile(sandbox: Sandbox, program: &Path) -> Plan {
+    sandbox
         .command(program)
         .compile()
         .expect("this machine allows the sandbox")
@@ -65,19 +68,6 @@ fn run(plan: &Plan) {
     assert!(status.success());
 }
 
-fn print(name: &str, ours: &Times, other: &Times, what: &str) {
-    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
-    println!(
-        "{name}: {:.3} x {what} at the lower quartile ({:?} / {:?}), {:.3} x at the median ({:?} / {:?})",
-        ratio(ours.lower_quartile(), other.lower_quartile()),
-        ours.lower_quartile(),
-        other.lower_quartile(),
-        ratio(ours.median(), other.median()),
-        ours.median(),
-        other.median(),
-    );
-}
-
 const ROUNDS: usize = 1000;
 /// Where the rounds cannot take turns one by one, they do so in this many blocks.
 const BLOCKS: usize = 4;
@@ -89,7 +79,40 @@ fn against_the_floor(program: &Path) {
         let mut floor = Floor::new(row, program, &[]);
         let [ours, theirs] =
             interleave(ROUNDS, [&mut || run(&plan), &mut || floor.spawn_and_wait()]);
-        print(row.name(), &ours, &theirs, "the floor");
+        let contenders = [("ringfence", &ours), ("floor", &theirs)];
+        report("spawn", row.name(), &contenders);
+    }
+}
+
+/// The same for each kind alone, which takes root.
+fn kind_by_kind(program: &Path) {
+    let none = Sandbox::new;
+    let kinds = [
+        (
+            "user",
+            libc::CLONE_NEWUSER,
+            none().user().user_map(IdMap::root()),
+        ),
+        ("mnt", libc::CLONE_NEWNS, none().mount()),
+        ("pid", libc::CLONE_NEWPID, none().pid()),
+        ("net", libc::CLONE_NEWNET, none().net()),
+        ("uts", libc::CLONE_NEWUTS, none().uts()),
+        ("ipc", libc::CLONE_NEWIPC, none().ipc()),
+        ("cgroup", libc::CLONE_NEWCGROUP, none().cgroup()),
+        ("time", libc::CLONE_NEWTIME, a_day_later(none())),
+    ];
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED kinds: not root");
+        return;
+    }
+    for (name, kind, sandbox) in kinds {
+        let plan = compile(sandbox, program);
+        let mut floor = Floor::of_kinds(kind, program);
+        let [ours, theirs] = interleave(
+            ROUNDS / 2,
+            [&mut || run(&plan), &mut || floor.spawn_and_wait()],
+        );
+        report("kinds", name, &[("ringfence", &ours), ("floor", &theirs)]);
     }
 }
 
@@ -108,13 +131,9 @@ fn against_itself(program: &Path) {
             large.push(times);
             drop(ballast);
         }
-        let name = format!("{}, 2 GiB resident", row.name());
-        print(
-            &name,
-            &Times::merge(large),
-            &Times::merge(small),
-            "as with 10 MiB",
-        );
+        let (large, small) = (Times::merge(large), Times::merge(small));
+        let contenders = [("2 GiB resident", &large), ("10 MiB resident", &small)];
+        report("caller's memory", row.name(), &contenders);
     }
     for row in [Row::NoNamespaces, Row::SixNamespaces] {
         let plan = plan(row, program);
@@ -134,13 +153,7 @@ fn against_itself(program: &Path) {
                 many.push(times);
                 drop(descriptors);
             }
-            let name = format!("{}{how}, 19,000 descriptors", row.name());
-            print(
-                &name,
-                &Times::merge(many),
-                &Times::merge(few),
-                "as with few",
-            );
+            descriptors(&format!("{}{how}", row.name()), many, few);
         }
     }
     late(program);
@@ -164,14 +177,14 @@ fn late(program: &Path) {
             many.push(times);
             drop(descriptors);
         }
-        let name = format!("{}, output() once, 19,000 descriptors", row.name());
-        print(
-            &name,
-            &Times::merge(many),
-            &Times::merge(few),
-            "as with few",
-        );
+        descriptors(&format!("{}, compiled late, piped", row.name()), many, few);
     }
+}
+
+fn descriptors(case: &str, many: Vec<Times>, few: Vec<Times>) {
+    let (many, few) = (Times::merge(many), Times::merge(few));
+    let contenders = [("19,000 open", &many), ("few open", &few)];
+    report("caller's descriptors", case, &contenders);
 }
 
 fn ratios(_: &mut Criterion) {
@@ -179,6 +192,7 @@ fn ratios(_: &mut Criterion) {
     let program = floor::tiny_program(directory.path());
     let small = black_box(floor::ballast(10 << 20));
     against_the_floor(&program);
+    kind_by_kind(&program);
     against_itself(&program);
     drop(small);
 }

@@ -256,6 +256,9 @@ pub(crate) fn noted(fail: &Fail, text: &str) -> Option<String> {
 fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
     let (step, errno, call) = (op.step, fail.errno, fail.call);
     let hint = match step {
+        Step::Init if (call, errno) == (Call::Execveat, Errno::NOENT) => {
+            "before Linux 6.13 the security module TOMOYO wants to see a program in memory at /dev/fd: mount /dev and /proc inside, or leave the module out (lsm= on the kernel's command line)"
+        }
         Step::IdMap if matches!(errno, Errno::ACCESS) => {
             "this process is not dumpable (PR_SET_DUMPABLE, or it changed its ids): its files in /proc belong to root, and it may not map ids"
         }
@@ -277,10 +280,15 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::NOENT => {
             "the source does not exist"
         }
-        Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::ACCESS => {
+        Step::Bind | Step::Root
+            if matches!(call, Call::OpenTree | Call::Openat) && errno == Errno::ACCESS =>
+        {
             "the source, or a directory above it, is not accessible with the ids that the child has during the set-up"
         }
-        Step::Bind | Step::Root if call == Call::OpenTree && errno == Errno::INVAL => {
+        Step::Bind | Step::Root
+            if errno == Errno::INVAL
+                && (call == Call::OpenTree || (step, call) == (Step::Bind, Call::Mount)) =>
+        {
             "the source belongs to another mount namespace, as do the links of procfs such as /proc/self/exe: give the path that it leads to; or it is on an unbindable mount"
         }
         Step::Bind if call == Call::Openat2 && errno == Errno::NOTDIR => {

@@ -200,6 +200,7 @@ impl Child {
     }
 
     /// The process id, in the pid namespace of the caller.
+    /// It is not used for another process before the child has been waited for.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.pid
@@ -256,6 +257,8 @@ impl Child {
     ///
     /// # Errors
     /// `ECHILD` when somebody else has reaped it, as a caller does that ignores `SIGCHLD`.
+    ///
+    /// See [waitid(2)](https://man7.org/linux/man-pages/man2/waitid.2.html).
     pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.stdin.take());
         match self.reap(true)? {
@@ -268,6 +271,16 @@ impl Child {
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> ringfence::Result<()> {
+    /// let mut child = ringfence::Sandbox::new().command("cat").stdin(ringfence::Stdio::piped()).spawn()?;
+    /// assert_eq!(child.try_wait()?, None); // it waits for its input
+    /// assert!(child.wait()?.success()); // which has ended
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
         self.reap(false)
     }
@@ -276,6 +289,30 @@ impl Child {
     ///
     /// # Errors
     /// As [`wait`](Self::wait).
+    ///
+    /// # Examples
+    /// A program that has to be done in time, with all that it has started:
+    /// ```
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> ringfence::Result<()> {
+    /// # if ringfence::support::Report::new().user_namespaces.is_some() { return Ok(()) }
+    /// let mut child = ringfence::Sandbox::new().user().pid().command("sleep").arg("1000").spawn()?;
+    /// let limit = Duration::from_millis(10);
+    /// let status = match child.wait_timeout(limit)? {
+    ///     Some(status) => status,
+    ///     None => {
+    ///         child.kill_all()?;
+    ///         child.wait()?
+    ///     }
+    /// };
+    /// assert_eq!(status.signal(), Some(9));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// See [`shutdown`](Self::shutdown) for a polite end.
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {
             let deadline = Instant::now().checked_add(limit);
@@ -311,6 +348,8 @@ impl Child {
     }
 
     /// What the program has used, once its end has been waited for.
+    ///
+    /// See [getrusage(2)](https://man7.org/linux/man-pages/man2/getrusage.2.html).
     #[must_use]
     pub fn resource_usage(&self) -> Option<ResourceUsage> {
         self.usage
@@ -365,6 +404,8 @@ impl Child {
     ///
     /// # Errors
     /// `EINVAL` for a number that is no signal, `EPERM` when the program may no longer be signalled.
+    ///
+    /// See [pidfd_send_signal(2)](https://man7.org/linux/man-pages/man2/pidfd_send_signal.2.html).
     pub fn signal(&self, number: i32) -> Result<()> {
         if self.status.is_some() {
             return Ok(());

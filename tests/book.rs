@@ -227,3 +227,14 @@ fn chapters_are_listed_and_their_programs_run() {
         assert!(!read(&chapter).contains(".md)"), "{name} has such a link");
     }
 }
+
+#[test]
+fn the_readme_leads_to_all_pages() {
+    let (readme, guide) = (read("README.md"), Path::new("docs/guide"));
+    for page in pages() {
+        let is_chapter = page.starts_with(guide) && page != guide.join("README.md");
+        let link = format!("]({})", page.display());
+        let is_listed = is_chapter || page == Path::new("README.md") || readme.contains(&link);
+        assert!(is_listed, "{link}");
+    }
+}

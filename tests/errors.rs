@@ -19,8 +19,10 @@ use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags, set_capabiliti
 use tempfile::TempDir;
 
 use common::leaks::{Census, assert_same};
-use common::seccomp::{Arg, Filter};
-use common::{isolated_as_both, isolated_as_user, isolated_as_user_with_subids, require, sys};
+use common::seccomp::{self, Arg, Filter};
+use common::{
+    in_forked_child, isolated_as_both, isolated_as_user, isolated_as_user_with_subids, require, sys,
+};
 use support::{ENGINES, enter_userns, is_privileged, sandbox, with_programs};
 
 /// What an error is expected to say.
@@ -109,7 +111,7 @@ fn user_namespaces_refused_by_seccomp() {
 fn clone3_refused_rather_than_hidden_by_seccomp() {
     isolated_as_both(|| {
         require!(userns);
-        common::seccomp::deny(&[(libc::SYS_clone3, libc::EPERM)]).unwrap();
+        seccomp::deny(&[(libc::SYS_clone3, libc::EPERM)]).unwrap();
         // The older way is taken.
         assert!(in_user().status().unwrap().success());
         let error = Sandbox::new()
@@ -366,6 +368,17 @@ fn proc_refused_because_it_is_masked() {
     });
 }
 
+/// Runs the body, and again where mounts are made by mount(2).
+fn by_both_ways(body: impl Fn()) {
+    body();
+    let status = in_forked_child(|| {
+        seccomp::deny(&[(libc::SYS_mount_setattr, libc::ENOSYS)]).unwrap();
+        body();
+        0
+    });
+    assert!(status.success(), "without mount_setattr: {status}");
+}
+
 #[test]
 fn mounts_that_cannot_be_made() {
     isolated_as_both(|| {
@@ -373,67 +386,69 @@ fn mounts_that_cannot_be_made() {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join("file"), "").unwrap();
         let missing = dir.path().join("missing");
-        let cases = [
-            (
-                with_programs(root()).bind(&missing, "/data"),
-                Step::Bind,
-                ErrorKind::NotFound,
-                libc::ENOENT,
-                "does not exist",
-            ),
-            (
-                root().mount().rootfs(Rootfs::dir(&missing)),
-                Step::Root,
-                ErrorKind::NotFound,
-                libc::ENOENT,
-                "does not exist",
-            ),
-            (
-                with_programs(root()).bind("/proc/self/exe", "/x"),
-                Step::Bind,
-                ErrorKind::System,
-                libc::EINVAL,
-                "/proc/self/exe",
-            ),
-            (
-                with_programs(root()).file("/x", "").bind(dir.path(), "/x"),
-                Step::Bind,
-                ErrorKind::NotFound,
-                libc::ENOTDIR,
-                "only on a directory",
-            ),
-            (
-                with_programs(root()).file("/x", "").file("/x", ""),
-                Step::File,
-                ErrorKind::System,
-                libc::EEXIST,
-                "there is a file already",
-            ),
-            (
-                with_programs(root()).dir("/x").symlink("y", "/x"),
-                Step::Symlink,
-                ErrorKind::System,
-                libc::EEXIST,
-                "something else",
-            ),
-            (
-                with_programs(root()).file("/usr/ringfence-test", ""),
-                Step::File,
-                ErrorKind::System,
-                libc::EROFS,
-                "read-only",
-            ),
-        ];
-        for (sandbox, step, kind, errno, word) in cases {
-            let expected = Expected {
-                kind,
-                step,
-                errno,
-                hint: &[],
-            };
-            let error = assert_fails(&sandbox.command("/bin/true"), &expected);
-            assert!(error.hint().unwrap().contains(word), "{error:?}");
-        }
+        by_both_ways(|| {
+            let cases = [
+                (
+                    with_programs(root()).bind(&missing, "/data"),
+                    Step::Bind,
+                    ErrorKind::NotFound,
+                    libc::ENOENT,
+                    "does not exist",
+                ),
+                (
+                    root().mount().rootfs(Rootfs::dir(&missing)),
+                    Step::Root,
+                    ErrorKind::NotFound,
+                    libc::ENOENT,
+                    "does not exist",
+                ),
+                (
+                    with_programs(root()).bind("/proc/self/exe", "/x"),
+                    Step::Bind,
+                    ErrorKind::System,
+                    libc::EINVAL,
+                    "/proc/self/exe",
+                ),
+                (
+                    with_programs(root()).file("/x", "").bind(dir.path(), "/x"),
+                    Step::Bind,
+                    ErrorKind::NotFound,
+                    libc::ENOTDIR,
+                    "only on a directory",
+                ),
+                (
+                    with_programs(root()).file("/x", "").file("/x", ""),
+                    Step::File,
+                    ErrorKind::System,
+                    libc::EEXIST,
+                    "there is a file already",
+                ),
+                (
+                    with_programs(root()).dir("/x").symlink("y", "/x"),
+                    Step::Symlink,
+                    ErrorKind::System,
+                    libc::EEXIST,
+                    "something else",
+                ),
+                (
+                    with_programs(root()).file("/usr/ringfence-test", ""),
+                    Step::File,
+                    ErrorKind::System,
+                    libc::EROFS,
+                    "read-only",
+                ),
+            ];
+            for (sandbox, step, kind, errno, word) in cases {
+                let expected = Expected {
+                    kind,
+                    step,
+                    errno,
+                    hint: &[],
+                };
+                let error = assert_fails(&sandbox.command("/bin/true"), &expected);
+                assert!(error.hint().unwrap().contains(word), "{error:?}");
+            }
+        });
     });
 }
 
@@ -455,8 +470,17 @@ fn a_source_that_the_child_may_not_reach() {
             errno: libc::EACCES,
             hint: &["not accessible"],
         };
-        assert!(sandbox.command("/bin/true").status().unwrap().success());
-        assert_fails(&theirs.command("/bin/true"), &expected);
+        by_both_ways(|| {
+            assert!(
+                sandbox
+                    .clone()
+                    .command("/bin/true")
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+            assert_fails(&theirs.clone().command("/bin/true"), &expected);
+        });
         rustix::fs::chmod(&closed, rustix::fs::Mode::RWXU).unwrap();
     });
 }

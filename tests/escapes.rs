@@ -17,7 +17,7 @@ use common::user::UID;
 use common::{in_forked_child, isolated, isolated_as_both, require, seccomp};
 use inside::{namespaces, programs, sh, texts, try_sh};
 use ringfence::lockdown::Capabilities;
-use ringfence::{ErrorKind, IdMap, Rootfs, Sandbox};
+use ringfence::{ErrorKind, IdMap, Namespaces, Rootfs, Sandbox};
 use rustix::thread::CapabilitySet;
 use tempfile::TempDir;
 
@@ -144,8 +144,15 @@ fn no_capability_is_inheritable() {
                 let said = sh(sandbox, "grep CapInh /proc/self/status");
                 u64::from_str_radix(said.trim_start_matches("CapInh:").trim(), 16).unwrap()
             };
+            // A caller that has some itself, as all that it starts would have.
+            let mut own = rustix::thread::capabilities(None).unwrap();
+            own.inheritable = own.permitted;
+            rustix::thread::set_capabilities(None, own).unwrap();
+            let plan = sandbox.clone().command("true").compile().unwrap();
+            let in_userns = plan.namespaces().contains(Namespaces::USER);
             for sandbox in [sandbox.clone(), sandbox.init()] {
-                assert_eq!(inheritable(&sandbox), 0);
+                let expected = if in_userns { 0 } else { own.inheritable.bits() };
+                assert_eq!(inheritable(&sandbox), expected);
                 let kept = sandbox.capabilities(Capabilities::KILL);
                 assert_eq!(inheritable(&kept), 0);
             }

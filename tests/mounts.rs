@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "mounts/data.rs"]
+mod data;
 #[path = "mounts/entries.rs"]
 mod entries;
 #[path = "mounts/fallback.rs"]

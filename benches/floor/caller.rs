@@ -15,11 +15,15 @@ pub(crate) fn ballast(bytes: usize) -> Vec<u8> {
     memory
 }
 
-/// Opens `count` descriptors; raises the soft limit as far as they need it.
-pub(crate) fn many_descriptors(count: usize) -> Vec<OwnedFd> {
+/// As many as the hard limit allows.
+pub(crate) fn allow_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).expect("the soft limit may be raised to the hard one");
+}
+
+pub(crate) fn many_descriptors(count: usize) -> Vec<OwnedFd> {
+    allow_descriptors();
     let null = File::open("/dev/null").expect("/dev/null");
     (0..count)
         .map(|opened| match null.try_clone() {

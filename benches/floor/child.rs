@@ -9,6 +9,7 @@ use super::raw::{self, Exit};
 
 pub(super) struct Recipe {
     pub(super) row: Row,
+    pub(super) kinds: c_int,
     pub(super) close_first: bool,
     pub(super) uid_map: String,
     pub(super) gid_map: String,
@@ -21,6 +22,12 @@ pub(super) struct Recipe {
 pub(super) struct Bind {
     pub(super) source: CString,
     pub(super) target: CString,
+}
+
+impl Recipe {
+    fn makes(&self, kind: c_int) -> bool {
+        self.kinds & kind != 0
+    }
 }
 
 /// What failed; the number is the child's exit status.
@@ -73,7 +80,7 @@ pub(super) fn run(recipe: &Recipe) -> ! {
         let closed = raw::close_range(3, libc::CLOSE_RANGE_UNSHARE);
         check(Step::Descriptors, closed);
     }
-    if recipe.row >= Row::SixNamespaces {
+    if recipe.makes(libc::CLONE_NEWUSER) {
         write_file(Step::IdMaps, c"/proc/self/setgroups", b"deny");
         write_file(
             Step::IdMaps,
@@ -86,10 +93,15 @@ pub(super) fn run(recipe: &Recipe) -> ! {
             recipe.gid_map.as_bytes(),
         );
     }
-    if recipe.row >= Row::AllEight {
+    if recipe.makes(libc::CLONE_NEWTIME) {
         let offsets = b"monotonic 86400 0\nboottime 86400 0";
         write_file(Step::TimeOffsets, c"/proc/self/timens_offsets", offsets);
+    }
+    if recipe.makes(libc::CLONE_NEWNET) {
         bring_lo_up();
+    }
+    if recipe.makes(libc::CLONE_NEWNS) {
+        make_private();
     }
     if recipe.row >= Row::MinimalRoot {
         enter_root(recipe);
@@ -104,13 +116,16 @@ pub(super) fn run(recipe: &Recipe) -> ! {
     raw::exit(Step::Exec as c_int)
 }
 
-fn enter_root(recipe: &Recipe) {
+/// Nothing that is mounted from here on is seen outside, or the other way round.
+fn make_private() {
     const PRIVATE: libc::mount_attr = raw::propagation(libc::MS_PRIVATE);
-    const READ_ONLY: libc::mount_attr =
-        raw::attributes(libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
-
     let private = raw::mount_setattr(libc::AT_FDCWD, c"/", libc::AT_RECURSIVE, &PRIVATE);
     check(Step::Private, private);
+}
+
+fn enter_root(recipe: &Recipe) {
+    const READ_ONLY: libc::mount_attr =
+        raw::attributes(libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
 
     let root = filesystem(
         c"tmpfs",

@@ -19,12 +19,12 @@ mod compare;
 mod program;
 mod raw;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-pub(crate) use caller::{ballast, many_descriptors};
-pub(crate) use compare::{Times, interleave};
+pub(crate) use caller::{allow_descriptors, ballast, many_descriptors};
+pub(crate) use compare::{Times, in_blocks, in_turns, interleave, keep, report};
 pub(crate) use program::tiny_program;
 
 /// A row of the performance budget. Each does all that the one before it does.
@@ -71,6 +71,7 @@ pub(crate) fn bound_directories() -> [&'static str; 5] {
 /// One sandbox and one program, all memory prepared: only system calls are left to make.
 pub(crate) struct Floor {
     stack: raw::Stack,
+    memory: raw::Memory,
     flags: u64,
     recipe: child::Recipe,
 }
@@ -79,6 +80,15 @@ impl Floor {
     /// Prepares to run `program`, which has to lie in one of [`bound_directories`] if the row has a
     /// root of its own. The program gets the caller's environment.
     pub(crate) fn new(row: Row, program: &Path, arguments: &[&str]) -> Self {
+        Self::with_namespaces(row, namespaces(row), program, arguments)
+    }
+
+    /// The caller's root, and these namespaces: `CLONE_NEW*`.
+    pub(crate) fn of_kinds(kinds: c_int, program: &Path) -> Self {
+        Self::with_namespaces(Row::NoNamespaces, kinds, program, &[])
+    }
+
+    fn with_namespaces(row: Row, kinds: c_int, program: &Path, arguments: &[&str]) -> Self {
         assert!(
             row < Row::MinimalRoot || bound_directories().iter().any(|d| program.starts_with(d)),
             "{} would not be in the new root",
@@ -91,9 +101,11 @@ impl Floor {
             .map(|(name, value)| c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
         Self {
             stack: raw::Stack::new(),
-            flags: clone_flags(row),
+            memory: raw::Memory::Shared,
+            flags: raw::flag(kinds),
             recipe: child::Recipe {
                 row,
+                kinds,
                 close_first: false,
                 uid_map: format!("0 {} 1", rustix::process::geteuid().as_raw()),
                 gid_map: format!("0 {} 1", rustix::process::getegid().as_raw()),
@@ -132,12 +144,20 @@ impl Floor {
         self
     }
 
+    /// The child gets a copy of the caller's memory, as by fork.
+    #[must_use]
+    pub(crate) fn copied(mut self) -> Self {
+        self.memory = raw::Memory::Copied;
+        self
+    }
+
     /// # Panics
     ///
     /// When the program does not end with status 0.
     pub(crate) fn spawn_and_wait(&mut self) {
         let caller_mask = raw::set_signal_mask(u64::MAX);
-        let pidfd = raw::clone_vfork(self.flags, &mut self.stack, child::run, &self.recipe);
+        let child = (child::run as fn(&child::Recipe) -> !, &self.recipe);
+        let pidfd = raw::clone(self.memory, self.flags, &mut self.stack, child);
         raw::set_signal_mask(caller_mask);
         let pidfd = pidfd.unwrap_or_else(|errno| panic!("clone3: {errno}"));
         let exit = raw::wait(&pidfd);
@@ -151,10 +171,10 @@ impl Floor {
     }
 }
 
-fn clone_flags(row: Row) -> u64 {
-    let mut flags = 0;
+fn namespaces(row: Row) -> c_int {
+    let mut kinds = 0;
     if row >= Row::SixNamespaces {
-        flags |= libc::CLONE_NEWUSER
+        kinds |= libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
             | libc::CLONE_NEWPID
             | libc::CLONE_NEWUTS
@@ -162,9 +182,9 @@ fn clone_flags(row: Row) -> u64 {
             | libc::CLONE_NEWCGROUP;
     }
     if row >= Row::AllEight {
-        flags |= libc::CLONE_NEWNET | libc::CLONE_NEWTIME;
+        kinds |= libc::CLONE_NEWNET | libc::CLONE_NEWTIME;
     }
-    raw::flag(flags)
+    kinds
 }
 
 fn c_string(bytes: &[u8]) -> CString {

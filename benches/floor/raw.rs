@@ -59,13 +59,20 @@ pub(super) fn flag(flags: c_int) -> u64 {
     u64::from(flags.cast_unsigned())
 }
 
-/// Runs `child` on `stack` in a new process, sleeps until that has exec'd or exited, and returns its
-/// pidfd. `flags` are namespaces and CLONE_FILES.
-pub(super) fn clone_vfork<T>(
+/// On whose memory the child runs until it execs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// The caller's, who sleeps meanwhile.
+    Shared,
+    Copied,
+}
+
+/// Runs `child` on `stack` in a new process and returns its pidfd. `flags` are namespaces and CLONE_FILES.
+pub(super) fn clone<T>(
+    memory: Memory,
     flags: u64,
     stack: &mut Stack,
-    child: fn(&T) -> !,
-    data: &T,
+    (child, data): (fn(&T) -> !, &T),
 ) -> io::Result<OwnedFd> {
     struct Start<'a, T> {
         child: fn(&T) -> !,
@@ -79,10 +86,12 @@ pub(super) fn clone_vfork<T>(
     }
 
     let mut pidfd: c_int = -1;
+    let shared = match memory {
+        Memory::Shared => libc::CLONE_VM | libc::CLONE_VFORK,
+        Memory::Copied => 0,
+    };
     let arguments = libc::clone_args {
-        flags: flag(libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD)
-            | CLONE_CLEAR_SIGHAND
-            | flags,
+        flags: flag(shared | libc::CLONE_PIDFD) | CLONE_CLEAR_SIGHAND | flags,
         pidfd: address(&raw mut pidfd),
         child_tid: 0,
         parent_tid: 0,
@@ -95,8 +104,8 @@ pub(super) fn clone_vfork<T>(
         cgroup: 0,
     };
     let start = Start { child, data };
-    // SAFETY: CLONE_VFORK keeps this thread here until the child has left the shared memory, so all
-    // that is borrowed outlives the child; the stack is borrowed for the child alone.
+    // SAFETY: the child has memory of its own, or CLONE_VFORK keeps this thread here until it has left the
+    // shared memory: so all that is borrowed outlives the child. The stack is borrowed for the child alone.
     let result = unsafe { clone3(&arguments, enter::<T>, (&raw const start).cast()) };
     if result < 0 {
         return Err(error(result));

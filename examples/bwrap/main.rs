@@ -6,7 +6,8 @@
 //!
 //! Options, exit codes, JSON and the usual messages are those of bubblewrap. What differs:
 //!
-//! - `--userns2`, `--userns-block-fd` and labels are not supported. `--assert-userns-disabled` without `--disable-userns` is about
+//! - Labels are not supported. With `--userns-block-fd` the program starts in `/`, unless `--chdir` says otherwise.
+//! - `--userns2`: process 1 of a new pid namespace stays in the user namespace above. `--assert-userns-disabled` without `--disable-userns` is about
 //!   what the caller can do, which is no less than what the program can.
 //! - What the program leaves behind in a new pid namespace is killed when it ends, not waited for.
 //! - Set-up is complete before `--info-fd` and `--json-status-fd` are written: if it fails, they are not.
@@ -16,6 +17,7 @@
 //! - `--lock-file`, `--sync-fd`: the lock and the descriptor are held outside of the sandbox. No descriptor that an option
 //!   names is handed on to the program, but for the standard streams, which stay open.
 //! - Parts of `/proc` are read-only for any user, not only for one who might write to them.
+//! - A working directory that is there only because something was put below a link may not be found; it is the next one then.
 //! - With `--dev` the program of a user other than 0 is in the first user namespace, not in one below it.
 
 mod descriptors;
@@ -27,13 +29,13 @@ mod status;
 #[allow(dead_code, reason = "the parts for getopt(3) are of no use here")]
 #[path = "../tool/mod.rs"]
 mod tool;
+mod working_dir;
 
 use lexopt::Parser;
 use options::{Options, Task};
 use ringfence::{Child, Step};
-use std::ffi::OsStr;
+use status::Listeners;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::Ordering;
 use tool::Result;
@@ -77,15 +79,21 @@ fn run(mut options: Options) -> Result<u8> {
     }
     sandbox::assert_userns_disabled(&options)?;
     sandbox::join(&options)?;
-    let gated = options.is_gated();
-    let mut child = start(&options)?;
-    status::started(&options, &child)?;
-    // Somebody reads it to its end.
-    options.info = None;
+    let listeners = Listeners::take(&mut options);
+    let mut child = match &options.userns_block {
+        Some(_) => start(&options, Some(listeners))?,
+        None => {
+            let child = start(&options, None)?;
+            listeners.tell_of(&child)?;
+            child
+        }
+    };
     let failed = |error| message::of(&error, &options.program);
     let locks = status::lock(&options, &child)?;
-    status::wait_to_start(&options)?;
-    if gated {
+    if let Some(fd) = &options.block {
+        status::wait_for(fd);
+    }
+    if options.gated {
         child.release().map_err(failed)?;
     }
     let code = exit_code(child.wait().map_err(failed)?);
@@ -95,31 +103,17 @@ fn run(mut options: Options) -> Result<u8> {
 }
 
 /// In the first working directory that there is.
-fn start(options: &Options) -> Result<Child> {
-    let mut dirs = working_directories(options).into_iter().peekable();
+fn start(options: &Options, mut listeners: Option<Listeners>) -> Result<Child> {
+    let mut dirs = working_dir::candidates(options).into_iter().peekable();
     loop {
         let dir = dirs.next().unwrap_or("/".into());
-        let (command, files) = sandbox::command(options, &dir)?;
-        let spawned = command.spawn();
-        drop(files);
-        match spawned {
+        let command = sandbox::command(options, &dir, listeners.take())?;
+        match command.spawn() {
             Err(error) if error.step() == Some(Step::CurrentDir) && dirs.peek().is_some() => {}
             Err(error) => return Err(message::of(&error, &options.program)),
             // At the gate it has not been entered yet.
             Ok(child) if dirs.peek().is_some() && status::lacks(options, &child, &dir) => {}
             Ok(child) => return Ok(child),
-        }
-    }
-}
-
-fn working_directories(options: &Options) -> Vec<PathBuf> {
-    match &options.chdir {
-        Some(dir) => vec![dir.clone()],
-        None => {
-            let home = options.env.get(OsStr::new("HOME")).map(PathBuf::from);
-            let own = std::env::current_dir().ok();
-            let dirs = own.into_iter().chain(home).filter(|dir| dir.is_absolute());
-            dirs.chain(["/".into()]).collect()
         }
     }
 }

@@ -40,6 +40,7 @@ fn words(error: &Error, object: &str) -> Option<String> {
     let (source, at) = first.split_once(" at ").unwrap_or(("", first));
     match (error.step()?, error.syscall()) {
         (Step::Clone, _) => Some("Creating new namespace failed".into()),
+        (Step::Join, _) => Some("Setting userns2 failed".into()),
         (Step::CurrentDir, _) => Some(format!("Can't chdir to {object}")),
         (Step::Hostname, _) => Some(format!("Can't set hostname to {object}")),
         (Step::Seccomp, _) => Some("prctl(PR_SET_SECCOMP)".into()),

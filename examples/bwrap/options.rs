@@ -1,18 +1,23 @@
 //! The command line of bubblewrap.
 
+mod file_system;
+mod values;
+
 use crate::descriptors::Descriptors;
 use crate::setup::Setup;
 use crate::tool::{Result, fail, with_cause};
 use lexopt::{Arg, Parser};
+use ringfence::Namespaces;
 use ringfence::lockdown::{Capabilities, SeccompFilter};
-use ringfence::{Bind, Namespaces};
+use rustix::process::{getgid, getuid};
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use values::{descriptor_number, inside, octal, one, parsed, two};
 
 /// As many arguments as bubblewrap takes.
 const MAX_ARGUMENTS: usize = 9000;
@@ -41,11 +46,16 @@ pub(crate) struct Options {
     pub(crate) user_try: bool,
     pub(crate) cgroup_try: bool,
     pub(crate) userns: Option<Arc<OwnedFd>>,
+    pub(crate) userns2: Option<Arc<OwnedFd>>,
+    /// Readable when somebody has written the id maps.
+    pub(crate) userns_block: Option<Arc<OwnedFd>>,
     pub(crate) pidns: Option<Arc<OwnedFd>>,
     pub(crate) disable_userns: bool,
     pub(crate) assert_userns_disabled: bool,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
+    /// The user and group that the tool has been called by.
+    pub(crate) caller: (u32, u32),
     pub(crate) hostname: Option<OsString>,
     pub(crate) setup: Vec<Setup>,
     pub(crate) filters: Vec<SeccompFilter>,
@@ -55,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) new_session: bool,
     pub(crate) die_with_parent: bool,
     pub(crate) as_pid_1: bool,
+    /// The program is held until somebody knows of it.
+    pub(crate) gated: bool,
     /// What was added (true) and dropped, in this order.
     pub(crate) capabilities: Vec<(bool, Capabilities)>,
 }
@@ -66,6 +78,7 @@ pub(crate) fn parse(arguments: Parser) -> Result<Task> {
     let mut reading = Reading {
         options: Options {
             env: std::env::vars_os().collect(),
+            caller: (getuid().as_raw(), getgid().as_raw()),
             ..Options::default()
         },
         ..Reading::default()
@@ -254,6 +267,8 @@ impl Reading {
             "--info-fd" => self.options.info = Some(self.taken(name, parser)?),
             "--json-status-fd" => self.options.json_status = Some(self.taken(name, parser)?),
             "--userns" => self.options.userns = Some(self.taken(name, parser)?),
+            "--userns2" => self.options.userns2 = Some(self.taken(name, parser)?),
+            "--userns-block-fd" => self.options.userns_block = Some(self.taken(name, parser)?),
             "--pidns" => self.options.pidns = Some(self.taken(name, parser)?),
             "--seccomp" => {
                 if !self.options.filters.is_empty() {
@@ -268,158 +283,9 @@ impl Reading {
                 let filter = self.filter(name, parser)?;
                 self.options.filters.push(filter);
             }
-            "--userns2" | "--userns-block-fd" => {
-                one(name, parser)?;
-                return fail(format!("{name} is not supported"));
-            }
             _ => return Ok(false),
         }
         Ok(true)
-    }
-
-    fn bind(&mut self, name: &str, parser: &mut Parser) -> Result<bool> {
-        let (kind, optional) = match name.strip_suffix("-try") {
-            Some(kind) => (kind, true),
-            None => (name, false),
-        };
-        let options = match kind {
-            "--bind" | "--bind-fd" => Bind::new(),
-            "--dev-bind" => Bind::new().allow_dev(),
-            "--ro-bind" | "--ro-bind-fd" => Bind::new().read_only(),
-            _ => return Ok(false),
-        };
-        let setup = match kind {
-            "--bind-fd" | "--ro-bind-fd" if optional => return Ok(false),
-            "--bind-fd" | "--ro-bind-fd" => {
-                let (number, at) = two(name, parser)?;
-                let fd = self.take(descriptor_number(&number)?)?;
-                let at = inside(at);
-                Setup::BindFd { fd, at, options }
-            }
-            _ => {
-                let (source, at) = two(name, parser)?;
-                Setup::Bind {
-                    source: source.into(),
-                    at: inside(at),
-                    options,
-                    optional,
-                }
-            }
-        };
-        self.options.setup.push(setup);
-        Ok(true)
-    }
-
-    fn content(&mut self, name: &str, parser: &mut Parser) -> Result<bool> {
-        let setup = match name {
-            "--proc" => Setup::Proc(inside(one(name, parser)?)),
-            "--dev" => Setup::Dev(inside(one(name, parser)?)),
-            "--mqueue" => Setup::Mqueue(inside(one(name, parser)?)),
-            "--remount-ro" => Setup::RemountReadOnly(inside(one(name, parser)?)),
-            "--tmpfs" => Setup::Tmpfs {
-                at: inside(one(name, parser)?),
-                mode: self.perms.take().unwrap_or(0o755),
-                size: self.size.take(),
-            },
-            "--dir" => Setup::Dir {
-                at: inside(one(name, parser)?),
-                mode: self.perms.take().unwrap_or(0o755),
-            },
-            "--file" => {
-                let (number, at) = two(name, parser)?;
-                let number = descriptor_number(&number)?;
-                let what = format!("Can't write data to file {}", at.display());
-                Setup::File {
-                    bytes: self.data(number, &what)?,
-                    at: inside(at),
-                    mode: self.perms.take().unwrap_or(0o666),
-                }
-            }
-            "--bind-data" | "--ro-bind-data" => {
-                let (number, at) = two(name, parser)?;
-                let number = descriptor_number(&number)?;
-                let what = format!("Can't write data to file {}", at.display());
-                Setup::BindData {
-                    bytes: self.data(number, &what)?,
-                    at: inside(at),
-                    mode: self.perms.take().unwrap_or(0o600),
-                    read_only: name == "--ro-bind-data",
-                }
-            }
-            "--symlink" => {
-                let (target, at) = two(name, parser)?;
-                Setup::Symlink {
-                    target: target.into(),
-                    at: inside(at),
-                }
-            }
-            "--chmod" => {
-                let (mode, at) = two(name, parser)?;
-                Setup::Chmod {
-                    mode: octal(name, &mode)?,
-                    at: inside(at),
-                }
-            }
-            _ => return Ok(false),
-        };
-        self.options.setup.push(setup);
-        Ok(true)
-    }
-
-    fn overlay(&mut self, name: &str, parser: &mut Parser) -> Result<bool> {
-        let (at, upper, fewest) = match name {
-            "--overlay-src" => {
-                self.layers.push(one(name, parser)?.into());
-                return Ok(true);
-            }
-            "--overlay" => {
-                let values = (parser.value(), parser.value(), parser.value());
-                let (Ok(upper), Ok(work), Ok(at)) = values else {
-                    return fail("--overlay takes three arguments");
-                };
-                (at, Some((upper.into(), work.into())), 1)
-            }
-            "--tmp-overlay" => (one(name, parser)?, None, 1),
-            "--ro-overlay" => (one(name, parser)?, None, 2),
-            _ => return Ok(false),
-        };
-        let lowers = std::mem::take(&mut self.layers);
-        if lowers.len() < fewest {
-            let number = if fewest == 1 { "one" } else { "two" };
-            return fail(format!("{name} requires at least {number} --overlay-src"));
-        }
-        self.options.setup.push(Setup::Overlay {
-            lowers,
-            upper,
-            at: inside(at),
-            throwaway: name == "--tmp-overlay",
-        });
-        Ok(true)
-    }
-
-    /// What an option says of the next one, that has to heed it.
-    fn check_modifiers(&self, name: &str) -> Result<()> {
-        if ["--perms", "--size"].contains(&name) {
-            return Ok(());
-        }
-        if self.perms.is_some() {
-            return fail("--perms must be followed by an option that creates a file");
-        }
-        if self.size.is_some() {
-            return fail("--size must be followed by --tmpfs");
-        }
-        let of_overlay = [
-            "--overlay-src",
-            "--overlay",
-            "--tmp-overlay",
-            "--ro-overlay",
-        ];
-        if !self.layers.is_empty() && !of_overlay.contains(&name) {
-            return fail(
-                "--overlay-src must be followed by another --overlay-src or one of --overlay, --tmp-overlay, or --ro-overlay",
-            );
-        }
-        Ok(())
     }
 
     /// What contradicts itself, in the words of bubblewrap.
@@ -428,7 +294,16 @@ impl Reading {
         let options = &mut self.options;
         let userns = options.userns.is_some();
         let new_user = options.new.contains(Namespaces::USER);
+        let waits_for_maps = options.userns_block.is_some();
         let wrong = [
+            (
+                waits_for_maps && !new_user,
+                "--userns-block-fd requires --unshare-user",
+            ),
+            (
+                waits_for_maps && options.info.is_none(),
+                "--userns-block-fd requires --info-fd",
+            ),
             (userns && new_user, "--userns not compatible --unshare-user"),
             (
                 userns && options.user_try,
@@ -438,20 +313,26 @@ impl Reading {
                 options.disable_userns && !new_user,
                 "--disable-userns requires --unshare-user",
             ),
+            (
+                options.disable_userns && waits_for_maps,
+                "--disable-userns is not compatible with  --userns-block-fd",
+            ),
         ];
         refuse(&wrong)?;
+        let waits = [&options.info, &options.json_status, &options.block];
+        options.gated = waits.iter().any(|fd| fd.is_some()) || !options.lock_files.is_empty();
         options.choose_namespaces();
-        let own = (rustix::process::getuid(), rustix::process::getgid());
+        let (own_uid, own_gid) = options.caller;
         let has_user = userns || options.new.contains(Namespaces::USER);
         let other = |id: Option<u32>, own: u32| id.is_some_and(|id| id != own) && !has_user;
         let has = |namespaces| options.new.contains(namespaces);
         refuse(&[
             (
-                other(options.uid, own.0.as_raw()),
+                other(options.uid, own_uid),
                 "Specifying --uid requires --unshare-user or --userns",
             ),
             (
-                other(options.gid, own.1.as_raw()),
+                other(options.gid, own_gid),
                 "Specifying --gid requires --unshare-user or --userns",
             ),
             (
@@ -499,8 +380,7 @@ impl Reading {
 impl Options {
     /// Those that any user needs, and those to be had if possible.
     fn choose_namespaces(&mut self) {
-        let is_root = rustix::process::getuid().is_root();
-        if !is_root && self.userns.is_none() {
+        if self.caller.0 != 0 && self.userns.is_none() {
             self.new |= Namespaces::USER;
         }
         if self.user_try && can_make_user_namespaces() {
@@ -521,49 +401,5 @@ fn refuse(wrong: &[(bool, &str)]) -> Result<()> {
     match wrong.iter().find(|(found, _)| *found) {
         Some((_, message)) => fail(*message),
         None => Ok(()),
-    }
-}
-
-fn one(name: &str, parser: &mut Parser) -> Result<OsString> {
-    let number = match name {
-        "--chdir" | "--remount-ro" => "one",
-        _ => "an",
-    };
-    let value = parser.value();
-    value.or_else(|_| fail(format!("{name} takes {number} argument")))
-}
-
-fn two(name: &str, parser: &mut Parser) -> Result<(OsString, OsString)> {
-    match (parser.value(), parser.value()) {
-        (Ok(first), Ok(second)) => Ok((first, second)),
-        _ => fail(format!("{name} takes two arguments")),
-    }
-}
-
-/// A path inside, which needs no slash at its beginning.
-fn inside(path: OsString) -> PathBuf {
-    PathBuf::from("/").join(path)
-}
-
-fn descriptor_number(text: &OsStr) -> Result<i32> {
-    let number = parsed(text, "fd")?;
-    i32::try_from(number).or_else(|_| fail(format!("Invalid fd: {number}")))
-}
-
-fn parsed(text: &OsStr, what: &str) -> Result<u32> {
-    let number = text.to_str().and_then(|text| text.parse().ok());
-    match number {
-        Some(number) => Ok(number),
-        None => fail(format!("Invalid {what}: {}", text.display())),
-    }
-}
-
-fn octal(name: &str, text: &OsStr) -> Result<u32> {
-    let mode = text
-        .to_str()
-        .and_then(|text| u32::from_str_radix(text, 8).ok());
-    match mode.filter(|&mode| mode <= 0o7777) {
-        Some(mode) => Ok(mode),
-        None => fail(format!("{name} takes an octal argument <= 07777")),
     }
 }

@@ -2,15 +2,22 @@
 
 use crate::options::Options;
 use crate::setup;
+use crate::status::{self, Listeners};
 use crate::tool::{self, Result, fail, with_cause};
 use ringfence::lockdown::{Capabilities, CapabilitySets};
-use ringfence::{Command, IdMap, Namespaces, Sandbox};
+use ringfence::ns::{Namespace, User};
+use ringfence::{AnyNamespace, Command, IdMap, Namespaces, Sandbox, Setgroups};
 use rustix::io::Errno;
-use rustix::process::{Signal, getgid, getppid, getuid};
+use rustix::process::{Signal, getppid};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use std::os::fd::AsFd;
+use std::io::Error;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use tempfile::NamedTempFile;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Others take the time that they take.
+const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 const NO_DESCENDANT: &str = "Joining the specified user namespace failed, it might not be a descendant of the current user namespace.";
 
@@ -24,9 +31,16 @@ pub(crate) fn die_with_parent() -> Result<()> {
     }
 }
 
-/// The program, to be started in this directory, and files that are needed until then.
-pub(crate) fn command(options: &Options, dir: &Path) -> Result<(Command, Vec<NamedTempFile>)> {
-    let (sandbox, files) = sandbox(options)?;
+/// The program, to be started in this directory.
+pub(crate) fn command(
+    options: &Options,
+    dir: &Path,
+    listeners: Option<Listeners>,
+) -> Result<Command> {
+    let mut sandbox = sandbox(options)?;
+    if let (Some(fd), Some(listeners)) = (&options.userns_block, listeners) {
+        sandbox = maps_of_others(sandbox, Arc::clone(fd), listeners);
+    }
     let mut command = tool::command(sandbox, &options.program, None)
         .current_dir(dir)
         .env_clear()
@@ -36,8 +50,13 @@ pub(crate) fn command(options: &Options, dir: &Path) -> Result<(Command, Vec<Nam
         command = command.arg0(argv0);
     }
     if options.userns.is_some() {
-        let (uid, gid) = options.ids();
-        command = command.uid(uid).gid(gid);
+        let (own_uid, own_gid) = options.caller;
+        if let Some(uid) = options.uid.filter(|&uid| uid != own_uid) {
+            command = command.uid(uid).keep_groups();
+        }
+        if let Some(gid) = options.gid.filter(|&gid| gid != own_gid) {
+            command = command.gid(gid);
+        }
     }
     if options.new_session {
         command = command.new_session();
@@ -45,20 +64,42 @@ pub(crate) fn command(options: &Options, dir: &Path) -> Result<(Command, Vec<Nam
     if options.die_with_parent {
         command = command.die_with_parent();
     }
-    if options.is_gated() {
+    if options.gated {
         command = command.gate().kill_on_drop();
     }
-    Ok((command, files))
+    if options.userns_block.is_some() {
+        command = command.setup_timeout(FOR_EVER);
+    }
+    Ok(command)
 }
 
-fn sandbox(options: &Options) -> Result<(Sandbox, Vec<NamedTempFile>)> {
+/// Somebody who is told of the process writes the maps, and then to the descriptor.
+fn maps_of_others(sandbox: Sandbox, written: Arc<OwnedFd>, listeners: Listeners) -> Sandbox {
+    let listeners = Mutex::new(Some(listeners));
+    sandbox
+        .setgroups(Setgroups::Allow)
+        .map_writer(move |process| {
+            let pid = process.id();
+            let inode = |kind| Some(AnyNamespace::of_pid(kind, pid).ok()?.id().inode());
+            let listeners = listeners.lock().ok().and_then(|mut one| one.take());
+            let told = listeners.map_or(Ok(()), |listeners| listeners.tell(pid, inode));
+            told.map_err(|_| Error::other("nobody can be told of the process"))?;
+            status::wait_for(&written);
+            Ok(())
+        })
+}
+
+fn sandbox(options: &Options) -> Result<Sandbox> {
     let new = options.new | Namespaces::MOUNT;
     let mut sandbox = Sandbox::new().namespaces(new).no_new_privs();
     if new.contains(Namespaces::USER) {
-        let (uid, gid) = options.ids();
+        let (own_uid, own_gid) = options.caller;
         sandbox = sandbox
-            .user_map(IdMap::single(uid))
-            .group_map(IdMap::single(gid));
+            .user_map(IdMap::single(options.uid.unwrap_or(own_uid)))
+            .group_map(IdMap::single(options.gid.unwrap_or(own_gid)));
+    }
+    if let Some(fd) = &options.userns2 {
+        sandbox = sandbox.join_user_last(&last(options, fd)?);
     }
     if let Some(name) = &options.hostname {
         sandbox = sandbox.hostname(name);
@@ -78,9 +119,19 @@ fn sandbox(options: &Options) -> Result<(Sandbox, Vec<NamedTempFile>)> {
     setup::file_system(sandbox, options)
 }
 
+/// The user namespace to end in, which cannot be below one that is new.
+fn last(options: &Options, fd: &OwnedFd) -> Result<Namespace<User>> {
+    let failed = |errno: Errno| fail(with_cause("Setting userns2 failed", &errno.into()));
+    if options.new.contains(Namespaces::USER) {
+        return failed(Errno::PERM);
+    }
+    let namespace = fd.try_clone().ok().and_then(|fd| fd.try_into().ok());
+    namespace.map_or_else(|| failed(Errno::INVAL), Ok)
+}
+
 /// Root keeps what it has unless told otherwise, and gets no more in a user namespace; other users get what is added.
 fn capabilities(options: &Options) -> Option<CapabilitySets> {
-    let is_root = getuid().is_root();
+    let is_root = options.caller.0 == 0;
     let in_userns = options.new.contains(Namespaces::USER) || options.userns.is_some();
     let own = rustix::thread::capabilities(None).map(|sets| sets.permitted.bits());
     let start = match own {
@@ -104,7 +155,7 @@ fn capabilities(options: &Options) -> Option<CapabilitySets> {
         .ambient(wanted)
         .inheritable(wanted);
     // What root could get by executing a file, it does not get without new privilege.
-    let bounds = !is_root || in_userns;
+    let bounds = !is_root || in_userns || options.userns2.is_some();
     Some(if bounds { sets.bounding(wanted) } else { sets })
 }
 
@@ -145,19 +196,7 @@ pub(crate) fn join(options: &Options) -> Result<()> {
 }
 
 impl Options {
-    pub(crate) fn ids(&self) -> (u32, u32) {
-        let uid = self.uid.unwrap_or_else(|| getuid().as_raw());
-        let gid = self.gid.unwrap_or_else(|| getgid().as_raw());
-        (uid, gid)
-    }
-
     pub(crate) fn has_own_pids(&self) -> bool {
         self.new.contains(Namespaces::PID) || self.pidns.is_some()
-    }
-
-    /// The program is held until somebody knows of it.
-    pub(crate) fn is_gated(&self) -> bool {
-        let waits = [&self.info, &self.json_status, &self.block];
-        waits.iter().any(|fd| fd.is_some()) || !self.lock_files.is_empty()
     }
 }

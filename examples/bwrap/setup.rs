@@ -6,14 +6,10 @@ use ringfence::lockdown::Hardening;
 use ringfence::{Bind, Namespaces, Overlay, Rootfs, Sandbox, Tmpfs};
 use rustix::termios::ttyname;
 use std::ffi::OsString;
-use std::fs::Permissions;
-use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tempfile::NamedTempFile;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Setup {
@@ -72,11 +68,8 @@ pub(crate) enum Setup {
 /// Parts of `/proc` that bubblewrap makes read-only.
 const READ_ONLY: [&str; 4] = ["sys", "sysrq-trigger", "irq", "bus"];
 
-/// The file system, and the files that it shows, which are needed until it is made.
-pub(crate) fn file_system(
-    sandbox: Sandbox,
-    options: &Options,
-) -> Result<(Sandbox, Vec<NamedTempFile>)> {
+/// The file system.
+pub(crate) fn file_system(sandbox: Sandbox, options: &Options) -> Result<Sandbox> {
     let setup = with_sources(&options.setup)?;
     // What is put below something that the whole root is then covered by is not seen.
     let root = setup
@@ -98,15 +91,14 @@ pub(crate) fn file_system(
         .map(|name| Path::new("/proc").join(name))
         .fold(Hardening::new(), Hardening::read_only);
     let mut sandbox = sandbox.rootfs(rootfs).harden(hardening);
-    let mut files = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.makes_root_read_only()) {
         entry.check(options.new)?;
         sandbox = match entry {
             Setup::Proc(at) if !options.has_own_pids() => callers_proc(sandbox, at),
-            entry => entry.put_into(sandbox, &mut files)?,
+            entry => entry.put_into(sandbox)?,
         };
     }
-    Ok((sandbox, files))
+    Ok(sandbox)
 }
 
 /// The same with sources as they are found now; what may be missing and is has gone.
@@ -133,6 +125,21 @@ fn with_sources(setup: &[Setup]) -> Result<Vec<Setup>> {
 }
 
 impl Setup {
+    pub(crate) fn at(&self) -> &Path {
+        match self {
+            Self::RemountReadOnly(at) | Self::Proc(at) | Self::Dev(at) | Self::Mqueue(at) => at,
+            Self::Bind { at, .. }
+            | Self::BindFd { at, .. }
+            | Self::Overlay { at, .. }
+            | Self::Tmpfs { at, .. }
+            | Self::Dir { at, .. }
+            | Self::File { at, .. }
+            | Self::BindData { at, .. }
+            | Self::Symlink { at, .. }
+            | Self::Chmod { at, .. } => at,
+        }
+    }
+
     /// The root that it makes, if it covers that.
     fn root(&self) -> Option<Result<Rootfs>> {
         let top = Path::new("/");
@@ -180,7 +187,7 @@ impl Setup {
         }
     }
 
-    fn put_into(&self, sandbox: Sandbox, files: &mut Vec<NamedTempFile>) -> Result<Sandbox> {
+    fn put_into(&self, sandbox: Sandbox) -> Result<Sandbox> {
         Ok(match self.clone() {
             Self::Bind {
                 source,
@@ -208,21 +215,12 @@ impl Setup {
                 mode,
                 read_only,
             } => {
-                let file = match data(&bytes, mode) {
-                    Ok(file) => file,
-                    Err(error) => {
-                        let what = format!("Can't create tmpfile for {}", at.display());
-                        return fail(with_cause(what, &error));
-                    }
-                };
                 let options = if read_only {
                     Bind::new().read_only()
                 } else {
                     Bind::new()
                 };
-                let sandbox = sandbox.bind_with(file.path(), at, options);
-                files.push(file);
-                sandbox
+                sandbox.bind_data(bytes, at, mode, options)
             }
             Self::Symlink { target, at } => sandbox.symlink(target, at),
             Self::Chmod { mode, at } => sandbox.chmod(at, mode),
@@ -273,12 +271,4 @@ fn dev(sandbox: Sandbox, at: &Path) -> Sandbox {
         }
         Err(_) => sandbox,
     }
-}
-
-fn data(bytes: &[u8], mode: u32) -> std::io::Result<NamedTempFile> {
-    let mut file = NamedTempFile::new()?;
-    file.write_all(bytes)?;
-    file.as_file()
-        .set_permissions(Permissions::from_mode(mode))?;
-    Ok(file)
 }

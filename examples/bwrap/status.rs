@@ -7,6 +7,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, ResolveFlags, fcntl_lock, op
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The kinds that bubblewrap tells of, in its order.
 const KINDS: [Kind; 6] = [
@@ -18,38 +19,56 @@ const KINDS: [Kind; 6] = [
     Kind::Uts,
 ];
 
-/// Writes the process id, and the namespaces that are new.
-pub(crate) fn started(options: &Options, child: &Child) -> Result<()> {
-    if options.info.is_none() && options.json_status.is_none() {
-        return Ok(());
-    }
-    let ids = match child.namespace_ids() {
-        Ok(ids) => ids,
-        Err(error) => return fail(error.to_string()),
-    };
-    let new = options.new | Namespaces::MOUNT;
-    let mut members = vec![format!("\"child-pid\": {}", child.id())];
-    for kind in KINDS
-        .into_iter()
-        .filter(|kind| new.contains((*kind).into()))
-    {
-        if let Some(id) = ids.get(kind) {
-            members.push(format!(
-                "\"{}-namespace\": {}",
-                kind.proc_name(),
-                id.inode()
-            ));
+/// Who is told of the process when there is one.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    new: Namespaces,
+    /// Closed when it has been written to, as somebody reads it to its end.
+    info: Option<Arc<OwnedFd>>,
+    json_status: Option<Arc<OwnedFd>>,
+}
+
+impl Listeners {
+    /// Takes what is needed once only.
+    pub(crate) fn take(options: &mut Options) -> Self {
+        Self {
+            new: options.new | Namespaces::MOUNT,
+            info: options.info.take(),
+            json_status: options.json_status.clone(),
         }
     }
-    if let Some(fd) = &options.info {
-        let text = format!("{{\n    {}\n}}\n", members.join(",\n    "));
-        write(fd, &text, "Write to info_fd")?;
+
+    /// Writes the process id, and the namespaces that are new.
+    pub(crate) fn tell(self, pid: u32, inode: impl Fn(Kind) -> Option<u64>) -> Result<()> {
+        let mut members = vec![format!("\"child-pid\": {pid}")];
+        let new = |kind: &Kind| self.new.contains((*kind).into());
+        for kind in KINDS.into_iter().filter(new) {
+            if let Some(inode) = inode(kind) {
+                members.push(format!("\"{}-namespace\": {inode}", kind.proc_name()));
+            }
+        }
+        if let Some(fd) = &self.info {
+            let text = format!("{{\n    {}\n}}\n", members.join(",\n    "));
+            write(fd, &text, "Write to info_fd")?;
+        }
+        if let Some(fd) = &self.json_status {
+            let text = format!("{{ {} }}\n", members.join(", "));
+            write(fd, &text, "Write to json_status_fd")?;
+        }
+        Ok(())
     }
-    if let Some(fd) = &options.json_status {
-        let text = format!("{{ {} }}\n", members.join(", "));
-        write(fd, &text, "Write to json_status_fd")?;
+
+    /// The same of a program that has been started, or waits at the gate.
+    pub(crate) fn tell_of(self, child: &Child) -> Result<()> {
+        if self.info.is_none() && self.json_status.is_none() {
+            return Ok(());
+        }
+        let ids = match child.namespace_ids() {
+            Ok(ids) => ids,
+            Err(error) => return fail(error.to_string()),
+        };
+        self.tell(child.id(), |kind| Some(ids.get(kind)?.inode()))
     }
-    Ok(())
 }
 
 pub(crate) fn ended(options: &Options, code: u8) -> Result<()> {
@@ -76,18 +95,14 @@ fn write(fd: &OwnedFd, text: &str, what: &str) -> Result<()> {
 }
 
 /// Blocks until there is something to read, or the other side has gone.
-pub(crate) fn wait_to_start(options: &Options) -> Result<()> {
-    let Some(fd) = &options.block else {
-        return Ok(());
-    };
+pub(crate) fn wait_for(fd: &OwnedFd) {
     while rustix::io::read(fd, &mut [0_u8; 1][..]) == Err(Errno::INTR) {}
-    Ok(())
 }
 
 /// Whether a program that is held has no such directory to start in.
 pub(crate) fn lacks(options: &Options, child: &Child, dir: &Path) -> bool {
     let directory = OFlags::PATH | OFlags::DIRECTORY;
-    options.is_gated() && open(child, dir, directory).is_err_and(|errno| errno == Errno::NOENT)
+    options.gated && open(child, dir, directory).is_err_and(|errno| errno == Errno::NOENT)
 }
 
 /// Opens what the sandbox has at this path.

@@ -300,7 +300,7 @@ impl Compiler<'_> {
         if maps.waits() {
             let object = [&maps.users, &maps.groups]
                 .into_iter()
-                .filter(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+                .filter(|map| map.writer.is_waited_for())
                 .map(|map| map.summary().to_string())
                 .collect::<Vec<_>>()
                 .join("; ");

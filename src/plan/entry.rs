@@ -89,6 +89,14 @@ impl Entries {
     pub(super) fn mount_point(&mut self, entry: &Entry) -> Result<Op> {
         let at = self.place(entry)?;
         let object = format!("{}, to mount on", entry.at.display());
+        if let What::Bind {
+            source: BindSource::Data { .. },
+            ..
+        } = &entry.what
+        {
+            let (bytes, mode) = (Arc::new([]), 0o644);
+            return Ok(op(Step::File, object, Action::File { at, bytes, mode }));
+        }
         Ok(op(Step::Dir, object, Action::Dir { at, mode: 0o755 }))
     }
 
@@ -306,6 +314,14 @@ impl Entries {
                 let index = self.first_tree + trees.len();
                 trees.push(Arc::clone(tree));
                 Ok((Source::Tree { index }, "a copy of a mount tree".into()))
+            }
+            BindSource::Data { bytes, mode } => {
+                let object = format!("{} bytes in memory, mode {mode:04o},", bytes.len());
+                let source = Source::Data {
+                    bytes: Arc::clone(bytes),
+                    mode: check_mode(setter, *mode)?,
+                };
+                Ok((source, object))
             }
         }
     }

@@ -284,14 +284,16 @@ fn capabilities(
         if command.keep_capabilities {
             let object = "all that are permitted, ambient";
             compiled.push(Step::Capabilities, object, ambient());
-        } else if way.over_exec && command.sandbox.join.last.is_none() {
-            // As exec would have had it, and will where it is entered last who is user 0.
+        } else if way.over_exec {
+            // What is permitted as well is for exec to say, which knows who is user 0.
             let inheritable = if way.userns { 0 } else { caller.inheritable() };
-            let none = List::default().ambient_clear().capabilities(Sets {
+            let as_before = List::default().ambient_clear().capabilities(Sets {
+                permitted: !0,
+                effective: !0,
                 inheritable: Inheritable::Only(inheritable),
-                ..Sets::default()
+                exact: false,
             });
-            compiled.push(Step::Capabilities, "none, as for any user but 0", none);
+            compiled.push(Step::Capabilities, "no longer ambient", as_before);
         }
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sandbox::idmap::{Extent, IdKind, Unresolved};
+use crate::sandbox::map_writer::MapWriter;
 use crate::sandbox::{IdMap, Sandbox, Setgroups};
 use rustix::thread::CapabilitySet;
 use std::fmt;
@@ -52,6 +53,8 @@ pub(crate) struct Maps {
     pub(crate) by_caller: bool,
     /// The child keeps ids that are not mapped.
     keeps_ids: bool,
+    /// What writes both.
+    pub(crate) function: Option<MapWriter>,
 }
 
 /// One map.
@@ -73,6 +76,15 @@ pub(crate) enum Writer {
     Parent,
     /// newuidmap(1) or newgidmap(1), at this path.
     Helper(PathBuf),
+    /// A function of the caller's.
+    Function,
+}
+
+impl Writer {
+    /// Whether it is another process than the child.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        matches!(self, Self::Parent | Self::Helper(_) | Self::Function)
+    }
 }
 
 impl Maps {
@@ -86,13 +98,19 @@ impl Maps {
         };
         let setgroups = sandbox.setgroups.unwrap_or_default();
         let by_caller = sandbox.owner.is_some();
+        let way = Way {
+            setgroups,
+            by_caller,
+            function: sandbox.map_writer.is_some(),
+        };
         let maps = Self {
-            users: Map::compile(&users, IdKind::User, caller, setgroups, by_caller)?,
-            groups: Map::compile(&groups, IdKind::Group, caller, setgroups, by_caller)?,
+            users: Map::compile(&users, IdKind::User, caller, way)?,
+            groups: Map::compile(&groups, IdKind::Group, caller, way)?,
             setgroups,
             denies_unmapped: sandbox.setgroups == Some(Setgroups::Deny),
             by_caller,
             keeps_ids,
+            function: sandbox.map_writer.clone(),
         };
         Ok(maps)
     }
@@ -108,7 +126,7 @@ impl Maps {
         (self.by_caller && self.denies_setgroups())
             || [&self.users, &self.groups]
                 .into_iter()
-                .any(|map| matches!(map.writer, Writer::Parent | Writer::Helper(_)))
+                .any(|map| map.writer.is_waited_for())
     }
 
     /// The ids to take on for the set-up, where the caller's own are not mapped: unmapped ids cannot
@@ -124,14 +142,21 @@ impl Maps {
     }
 }
 
+/// What else decides who writes a map.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    setgroups: Setgroups,
+    by_caller: bool,
+    function: bool,
+}
+
 impl Map {
-    fn compile(
-        map: &IdMap,
-        kind: IdKind,
-        caller: &Caller,
-        setgroups: Setgroups,
-        by_caller: bool,
-    ) -> Result<Self> {
+    fn compile(map: &IdMap, kind: IdKind, caller: &Caller, way: Way) -> Result<Self> {
+        let Way {
+            setgroups,
+            by_caller,
+            function,
+        } = way;
         let (setter, own, capability) = match kind {
             IdKind::User => ("user_map", caller.uid, CapabilitySet::SETUID),
             IdKind::Group => ("group_map", caller.gid, CapabilitySet::SETGID),
@@ -152,7 +177,9 @@ impl Map {
             matches!(extents.as_slice(), [one] if one.count == 1 && one.outside == own);
         let child_may =
             !by_caller && own_id_only && (kind == IdKind::User || setgroups == Setgroups::Deny);
-        let writer = if extents.is_empty() {
+        let writer = if function {
+            Writer::Function
+        } else if extents.is_empty() {
             Writer::Nobody
         } else if child_may {
             Writer::Child
@@ -275,6 +302,7 @@ impl Map {
             Writer::Child => f.write_str(", written by the child"),
             Writer::Parent => f.write_str(", written by the caller"),
             Writer::Helper(path) => write!(f, ", written by {}", path.display()),
+            Writer::Function => f.write_str(", written by a function of the caller's"),
         }
     }
 }

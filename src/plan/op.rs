@@ -276,6 +276,18 @@ pub(crate) enum Source {
     Tree {
         index: usize,
     },
+    /// A file of its own, on the stage.
+    Data {
+        bytes: Arc<[u8]>,
+        mode: u32,
+    },
+}
+
+impl Bind {
+    /// Whether its source is made on the stage.
+    pub(crate) fn has_data(&self) -> bool {
+        matches!(self.source, Source::Data { .. })
+    }
 }
 
 impl Action {
@@ -286,6 +298,9 @@ impl Action {
             Self::RootDir { .. } => "openat, fstat, mount, umount2, read, statx",
             Self::RootReadOnly => "fstatfs, mount",
             Self::CutOff { .. } => "openat2, mount",
+            Self::Bind(bind) if bind.has_data() => {
+                "unlinkat, openat, write, fstat, mount, umount2, fstatfs, read, openat2, statx, mkdirat"
+            }
             Self::Bind(_) => {
                 "openat, fstat, mount, umount2, fstatfs, read, openat2, statx, mkdirat"
             }
@@ -326,6 +341,9 @@ impl Action {
             Self::RootOverlay(_) => "openat, mount, move_mount",
             Self::RootTree { .. } => "move_mount",
             Self::RootInherited { .. } | Self::KeepProc => "openat",
+            Self::Bind(bind) if bind.has_data() => {
+                "unlinkat, openat, write, open_tree, mount_setattr, fstat, openat2, mkdirat, move_mount"
+            }
             Self::Bind(_) => {
                 "open_tree, mount_setattr, fstat, openat2, mkdirat, openat, move_mount"
             }

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::mount::{Propagation, Tree};
 use crate::ns::Namespaces;
 use crate::sandbox::overlay::Upper;
-use crate::sandbox::rootfs::{Entry, RootEntry, RootKind, Rootfs, What};
+use crate::sandbox::rootfs::{BindSource, Entry, RootEntry, RootKind, Rootfs, What};
 use crate::sandbox::{Bind, MountLock, Sandbox};
 use rustix::mount::MountPropagationFlags as Flags;
 use std::path::Path;
@@ -220,11 +220,15 @@ fn set_up(overlay: bool, entries: &[&Entry], classic: bool) -> Vec<Op> {
         "no umask while files are made",
         Action::ClearUmask,
     )];
-    let overlays = overlay
-        || entries
-            .iter()
-            .any(|entry| matches!(entry.what, What::Overlay(_)));
-    if classic || overlays {
+    let on_stage = |what: &What| {
+        let source = match what {
+            What::Overlay(_) => return true,
+            What::Bind { source, .. } => source,
+            _ => return false,
+        };
+        matches!(source, BindSource::Data { .. })
+    };
+    if classic || overlay || entries.iter().any(|entry| on_stage(&entry.what)) {
         ops.push(op(
             Step::Root,
             "a stage over the old root",
@@ -314,7 +318,7 @@ fn split(entries: &[Entry]) -> (Vec<&Entry>, Vec<&Entry>) {
     for entry in entries {
         let own = match &entry.what {
             What::Bind { source, .. } => {
-                matches!(source, crate::sandbox::rootfs::BindSource::Tree(_))
+                matches!(source, BindSource::Tree(_) | BindSource::Data { .. })
             }
             What::Symlink { .. }
             | What::Dir { .. }

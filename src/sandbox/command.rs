@@ -110,6 +110,7 @@ impl Command {
     }
 
     /// More arguments.
+    /// Nothing is split or expanded: there is no shell between.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.args
             .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
@@ -123,6 +124,7 @@ impl Command {
     }
 
     /// Sets an environment variable.
+    /// The caller's own are handed on as they are when the command is compiled, with these changes.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env
             .insert(key.as_ref().to_owned(), Some(value.as_ref().to_owned()));
@@ -188,6 +190,14 @@ impl Command {
     /// The user id inside. Supplementary groups are dropped unless [`groups`](Self::groups) sets them, but
     /// only where the child may: not in a new user namespace that denies setgroups(2), as it does unless
     /// [`Setgroups::Allow`](super::Setgroups::Allow) is set. There the program keeps the caller's.
+    ///
+    /// # Errors
+    /// `EINVAL` from the start for an id that does not exist in the new user namespace.
+    ///
+    /// # Privileges
+    /// `CAP_SETUID`, which the set-up of a new user namespace has for the ids that exist in it.
+    ///
+    /// See [setresuid(2)](https://man7.org/linux/man-pages/man2/setresuid.2.html).
     #[doc(alias = "setresuid")]
     pub fn uid(mut self, id: u32) -> Self {
         self.uid = Some(id);
@@ -195,6 +205,11 @@ impl Command {
     }
 
     /// The group id inside.
+    ///
+    /// # Privileges
+    /// `CAP_SETGID`, which the set-up of a new user namespace has for the ids that exist in it.
+    ///
+    /// See [setresgid(2)](https://man7.org/linux/man-pages/man2/setresgid.2.html).
     #[doc(alias = "setresgid")]
     pub fn gid(mut self, id: u32) -> Self {
         self.gid = Some(id);
@@ -203,6 +218,8 @@ impl Command {
 
     /// The supplementary groups inside. In a new user namespace this needs
     /// [`Setgroups::Allow`](super::Setgroups::Allow).
+    ///
+    /// See [setgroups(2)](https://man7.org/linux/man-pages/man2/setgroups.2.html).
     pub fn groups(mut self, ids: impl IntoIterator<Item = u32>) -> Self {
         self.groups = Some(ids.into_iter().collect());
         self.keep_groups = false;
@@ -210,6 +227,8 @@ impl Command {
     }
 
     /// The file mode creation mask; the caller's if not set.
+    ///
+    /// See [umask(2)](https://man7.org/linux/man-pages/man2/umask.2.html).
     pub fn umask(mut self, mask: u32) -> Self {
         self.umask = Some(mask);
         self
@@ -217,6 +236,8 @@ impl Command {
 
     /// Starts the program in a session of its own, without a controlling terminal: it cannot push
     /// input into the caller's terminal.
+    ///
+    /// See [setsid(2)](https://man7.org/linux/man-pages/man2/setsid.2.html).
     #[doc(alias = "setsid")]
     pub fn new_session(mut self) -> Self {
         self.new_session = true;
@@ -246,6 +267,8 @@ impl Command {
     }
 
     /// Kills the program, if it still runs, when its [`Child`] is dropped, and reaps it.
+    ///
+    /// With a new pid namespace everything in it ends with the program.
     pub fn kill_on_drop(mut self) -> Self {
         self.kill_on_drop = true;
         self
@@ -256,6 +279,8 @@ impl Command {
     /// caller lives as long as the program.
     ///
     /// The kernel forgets about it when the program executes a set-user-id program.
+    ///
+    /// See [PR_SET_PDEATHSIG(2const)](https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html).
     #[doc(alias = "PR_SET_PDEATHSIG")]
     pub fn die_with_parent(self) -> Self {
         self.die_with_parent_by(libc::SIGKILL)

@@ -186,6 +186,22 @@ impl Sandbox {
         self.bound("bind_tree", source, at, as_it_is)
     }
 
+    /// Binds a file in memory of this mode that has these contents and nobody else sees: outside of the file
+    /// system that `at` is on, so that this may be read-only, and [`file`](Self::file) makes one there.
+    ///
+    /// Each program has a file of its own, which is gone with the sandbox. Written to, unless the options say otherwise, it
+    /// takes memory without a limit but that of the cgroup.
+    pub fn bind_data(
+        self,
+        contents: impl AsRef<[u8]>,
+        at: impl Into<PathBuf>,
+        mode: u32,
+        options: Bind,
+    ) -> Self {
+        let bytes = contents.as_ref().into();
+        self.bound("bind_data", BindSource::Data { bytes, mode }, at, options)
+    }
+
     pub(super) fn bound(
         self,
         setter: &'static str,

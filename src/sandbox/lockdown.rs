@@ -48,6 +48,8 @@ impl Sandbox {
     ///
     /// # Privileges
     /// The bounding set takes `CAP_SETPCAP`, which a child in a new user namespace has.
+    ///
+    /// See [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
     #[doc(alias = "capset")]
     pub fn capabilities(mut self, sets: impl Into<CapabilitySets>) -> Self {
         self.lockdown.capabilities = sets.into();
@@ -58,6 +60,8 @@ impl Sandbox {
     ///
     /// # Privileges
     /// `CAP_SETPCAP`, which a child in a new user namespace has.
+    ///
+    /// See [capabilities(7)](https://man7.org/linux/man-pages/man7/capabilities.7.html).
     #[doc(alias = "PR_SET_SECUREBITS")]
     pub fn securebits(mut self, bits: Securebits) -> Self {
         self.lockdown.securebits = Some(bits);
@@ -83,6 +87,11 @@ impl Sandbox {
     }
 
     /// Filters the program's system calls, in addition to the filters before.
+    ///
+    /// It binds the program from its first instruction on, and all that it starts; it cannot be taken off. What
+    /// [`compile`](super::Command::compile) can see to forbid the program's own start is an error there.
+    ///
+    /// See [seccomp(2)](https://man7.org/linux/man-pages/man2/seccomp.2.html).
     #[doc(alias = "SECCOMP_SET_MODE_FILTER")]
     pub fn seccomp(mut self, filter: SeccompFilter) -> Self {
         self.lockdown.seccomp.push(filter);
@@ -110,6 +119,8 @@ impl Sandbox {
     }
 
     /// Hides parts of `/proc` and `/sys`, where the sandbox mounts them.
+    ///
+    /// The masks are mounts: see [`Hardening`] for who can lift them.
     pub fn harden(mut self, hardening: Hardening) -> Self {
         self.lockdown.hardening = Some(hardening);
         self
@@ -163,6 +174,10 @@ impl Sandbox {
 
     /// Limits a resource of the program and of what it starts. A hard limit above the caller's is refused,
     /// before anything is made, unless the caller has `CAP_SYS_RESOURCE` and stays in its user namespace.
+    ///
+    /// The numbers are in the units of the resource: bytes, seconds, or pieces. Process 1 is not bound.
+    ///
+    /// See [setrlimit(2)](https://man7.org/linux/man-pages/man2/setrlimit.2.html).
     #[doc(alias = "setrlimit")]
     #[doc(alias = "prlimit")]
     pub fn rlimit(mut self, resource: Resource, limit: Rlimit) -> Self {
@@ -172,6 +187,8 @@ impl Sandbox {
 
     /// The nice value of the program, from -20 to 19. Below the caller's it takes `CAP_SYS_NICE` of the
     /// first user namespace, or a [limit](Resource::Nice) that allows it.
+    ///
+    /// See [setpriority(2)](https://man7.org/linux/man-pages/man2/setpriority.2.html).
     #[doc(alias = "setpriority")]
     pub fn nice(mut self, value: i32) -> Self {
         self.lockdown.nice = Some(value);
@@ -179,6 +196,8 @@ impl Sandbox {
     }
 
     /// The I/O priority of the program.
+    ///
+    /// See [ioprio_set(2)](https://man7.org/linux/man-pages/man2/ioprio_set.2.html).
     #[doc(alias = "ioprio_set")]
     pub fn io_priority(mut self, priority: IoPriority) -> Self {
         self.lockdown.io_priority = Some(priority);
@@ -187,6 +206,8 @@ impl Sandbox {
 
     /// How likely the kernel is to kill the program, and process 1 of the sandbox, when memory runs out: from
     /// -1000 to 1000. Below the caller's it takes `CAP_SYS_RESOURCE` of the first user namespace.
+    ///
+    /// See [proc_pid_oom_score_adj(5)](https://man7.org/linux/man-pages/man5/proc_pid_oom_score_adj.5.html).
     pub fn oom_score_adj(mut self, value: i32) -> Self {
         self.lockdown.oom_score_adj = Some(value);
         self
@@ -194,6 +215,8 @@ impl Sandbox {
 
     /// The processors that the program runs on, by number; the kernel leaves out those that do not exist, or
     /// that its cpuset forbids.
+    ///
+    /// See [sched_setaffinity(2)](https://man7.org/linux/man-pages/man2/sched_setaffinity.2.html).
     #[doc(alias = "sched_setaffinity")]
     pub fn affinity(mut self, processors: impl IntoIterator<Item = usize>) -> Self {
         self.lockdown.affinity = Some(processors.into_iter().collect());

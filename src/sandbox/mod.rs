@@ -9,6 +9,7 @@ mod inherit;
 mod init;
 pub(crate) mod join;
 pub(crate) mod lockdown;
+pub(crate) mod map_writer;
 pub(crate) mod overlay;
 pub(crate) mod owner;
 pub(crate) mod rootfs;
@@ -21,6 +22,7 @@ pub use entries::{Bind, HidePid, MountLock, Proc};
 pub use idmap::{Extent, IdMap, Setgroups};
 pub use init::Init;
 pub use join::{JoinCredentials, JoinDir, JoinProcess};
+pub use map_writer::Unmapped;
 pub use overlay::Overlay;
 pub use rootfs::{Rootfs, Tmpfs};
 pub use stdio::{Stdio, WindowSize};
@@ -79,6 +81,7 @@ pub struct Sandbox {
     pub(crate) user_map: Option<IdMap>,
     pub(crate) group_map: Option<IdMap>,
     pub(crate) setgroups: Option<Setgroups>,
+    pub(crate) map_writer: Option<map_writer::MapWriter>,
     pub(crate) hostname: Option<OsString>,
     pub(crate) domainname: Option<OsString>,
     pub(crate) monotonic: Option<TimeOffset>,
@@ -127,12 +130,28 @@ impl Sandbox {
 
     /// A new user namespace: the program has the ids of [`user_map`](Self::user_map), and all
     /// capabilities over the other new namespaces until it is executed as a user other than 0.
+    ///
+    /// Whoever makes it is its owner: from outside, the caller has all capabilities in it. The kernel allows 32 levels.
+    ///
+    /// # Privileges
+    /// None, unless the system forbids them; the error's [hint](crate::Error::hint) says which switch it was.
+    ///
+    /// See [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html).
     #[doc(alias = "CLONE_NEWUSER")]
     pub fn user(self) -> Self {
         self.with(Namespaces::USER)
     }
 
     /// A new pid namespace: the program is process 1.
+    ///
+    /// The kernel gives process 1 no signal that it has not asked for, leaves it the orphans of the others to reap, and kills
+    /// them all when it ends; [`init`](Self::init) does that for programs that are not made for it. `/proc` goes on showing the
+    /// caller's processes until [`proc`](Self::proc) covers it.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [pid_namespaces(7)](https://man7.org/linux/man-pages/man7/pid_namespaces.7.html).
     #[doc(alias = "CLONE_NEWPID")]
     pub fn pid(self) -> Self {
         self.with(Namespaces::PID)
@@ -155,6 +174,14 @@ impl Sandbox {
     }
 
     /// A new mount namespace, private: mounts made inside and outside do not show on the other side.
+    ///
+    /// It begins as a copy of the caller's. [`propagation`](Self::propagation) and
+    /// [`inherit_propagation`](Self::inherit_propagation) change that it is private.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
     #[doc(alias = "CLONE_NEWNS")]
     pub fn mount(self) -> Self {
         self.with(Namespaces::MOUNT)
@@ -162,24 +189,55 @@ impl Sandbox {
 
     /// A new network namespace, with nothing but a loopback interface, which is
     /// [up](Self::loopback_down) unless declined.
+    ///
+    /// Ports and abstract Unix sockets are its own as well. Of all kinds it takes longest to make: about as long as the
+    /// others together, see `net::NetPool`.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [network_namespaces(7)](https://man7.org/linux/man-pages/man7/network_namespaces.7.html).
     #[doc(alias = "CLONE_NEWNET")]
     pub fn net(self) -> Self {
         self.with(Namespaces::NET)
     }
 
     /// A new UTS namespace: host and domain name of its own.
+    ///
+    /// They begin as the caller's; [`hostname`](Self::hostname) and [`domainname`](Self::domainname) set them.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [uts_namespaces(7)](https://man7.org/linux/man-pages/man7/uts_namespaces.7.html).
     #[doc(alias = "CLONE_NEWUTS")]
     pub fn uts(self) -> Self {
         self.with(Namespaces::UTS)
     }
 
     /// A new IPC namespace: System V IPC and POSIX message queues of its own.
+    ///
+    /// It begins empty, and what is left in it goes with it. `/dev/mqueue` shows the caller's queues until
+    /// [`mqueue`](Self::mqueue) covers it.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [ipc_namespaces(7)](https://man7.org/linux/man-pages/man7/ipc_namespaces.7.html).
     #[doc(alias = "CLONE_NEWIPC")]
     pub fn ipc(self) -> Self {
         self.with(Namespaces::IPC)
     }
 
     /// A new cgroup namespace: the program's cgroup is the root of what it sees.
+    ///
+    /// That is the cgroup of [`into_cgroup`](Self::into_cgroup), if there is one, otherwise the caller's. What is mounted at
+    /// `/sys/fs/cgroup` goes on showing all until [`cgroup2`](Self::cgroup2) covers it.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [cgroup_namespaces(7)](https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html).
     #[doc(alias = "CLONE_NEWCGROUP")]
     pub fn cgroup(self) -> Self {
         self.with(Namespaces::CGROUP)
@@ -190,6 +248,11 @@ impl Sandbox {
     ///
     /// # Kernel
     /// Linux 5.6. Before 6.3 it takes one more process, made with a copy of the caller's memory.
+    ///
+    /// # Privileges
+    /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
+    ///
+    /// See [time_namespaces(7)](https://man7.org/linux/man-pages/man7/time_namespaces.7.html).
     #[doc(alias = "CLONE_NEWTIME")]
     pub fn time(self) -> Self {
         self.with(Namespaces::TIME)
@@ -212,6 +275,14 @@ impl Sandbox {
 
     /// The user ids of the new user namespace; [`IdMap::identity`] if neither map is given. A
     /// symbolic map holds for groups as well, unless [`group_map`](Self::group_map) says otherwise.
+    ///
+    /// # Errors
+    /// [`compile`](Command::compile) refuses extents that overlap or are empty, and a map that nobody would write for this caller.
+    ///
+    /// # Privileges
+    /// None for one own id. Otherwise `CAP_SETUID`, or an allotment in `/etc/subuid` and newuidmap(1); see [`IdMap`].
+    ///
+    /// See [user_namespaces(7)](https://man7.org/linux/man-pages/man7/user_namespaces.7.html).
     #[doc(alias = "uid_map")]
     pub fn user_map(mut self, map: impl Into<IdMap>) -> Self {
         self.user_map = Some(map.into());
@@ -219,6 +290,9 @@ impl Sandbox {
     }
 
     /// The group ids of the new user namespace.
+    ///
+    /// Those of [`user_map`](Self::user_map) if not set and symbolic, otherwise [`IdMap::identity`]. What it needs is the same,
+    /// with `CAP_SETGID`, `/etc/subgid` and newgidmap(1).
     #[doc(alias = "gid_map")]
     pub fn group_map(mut self, map: impl Into<IdMap>) -> Self {
         self.group_map = Some(map.into());
@@ -226,12 +300,16 @@ impl Sandbox {
     }
 
     /// Whether setgroups(2) works in the new user namespace; [`Setgroups::Deny`] if not set.
+    ///
+    /// See [setgroups(2)](https://man7.org/linux/man-pages/man2/setgroups.2.html).
     pub fn setgroups(mut self, policy: Setgroups) -> Self {
         self.setgroups = Some(policy);
         self
     }
 
     /// The host name inside, at most 64 bytes. Needs [`uts`](Self::uts).
+    ///
+    /// See [sethostname(2)](https://man7.org/linux/man-pages/man2/sethostname.2.html).
     #[doc(alias = "sethostname")]
     pub fn hostname(mut self, name: impl AsRef<OsStr>) -> Self {
         self.hostname = Some(name.as_ref().to_owned());
@@ -239,6 +317,8 @@ impl Sandbox {
     }
 
     /// The NIS domain name inside, at most 64 bytes. Needs [`uts`](Self::uts).
+    ///
+    /// See [setdomainname(2)](https://man7.org/linux/man-pages/man2/setdomainname.2.html).
     #[doc(alias = "setdomainname")]
     pub fn domainname(mut self, name: impl AsRef<OsStr>) -> Self {
         self.domainname = Some(name.as_ref().to_owned());
@@ -260,6 +340,8 @@ impl Sandbox {
     }
 
     /// Leaves the loopback interface of the new network namespace down.
+    ///
+    /// Not even 127.0.0.1 can be reached then, until somebody with `CAP_NET_ADMIN` inside brings it up.
     pub fn loopback_down(mut self) -> Self {
         self.loopback_down = true;
         self
@@ -267,6 +349,8 @@ impl Sandbox {
 
     /// The file system that becomes `/`. Needs [`mount`](Self::mount). The caller's own root is
     /// detached by pivot_root(2) before the program starts.
+    ///
+    /// See [pivot_root(2)](https://man7.org/linux/man-pages/man2/pivot_root.2.html).
     #[doc(alias = "pivot_root")]
     pub fn rootfs(mut self, rootfs: impl Into<Rootfs>) -> Self {
         self.rootfs = Some(rootfs.into());
@@ -278,6 +362,16 @@ impl Sandbox {
     /// Like every path inside, `at` is absolute and has no `..`; missing directories are made
     /// (mode 0755), and symbolic links on the way are followed inside the new root. Set-user-id bits
     /// and device files are without effect there; other restrictions of the source stay.
+    ///
+    /// It is the source as it is when the program starts. A file can be bound only on a file, a directory on a directory.
+    ///
+    /// # Errors
+    /// [`Plan::spawn`](crate::Plan::spawn) fails with `ENOENT` if there is no such source.
+    ///
+    /// # Kernel
+    /// open_tree(2) and mount_setattr(2) of Linux 5.12; mount(2) where they are missing, with the same result.
+    ///
+    /// See [mount(2)](https://man7.org/linux/man-pages/man2/mount.2.html).
     #[doc(alias = "MS_BIND")]
     pub fn bind(self, source: impl Into<PathBuf>, at: impl Into<PathBuf>) -> Self {
         let source = BindSource::Path(source.into());
@@ -292,6 +386,11 @@ impl Sandbox {
     }
 
     /// Mounts an empty tmpfs of mode 1777 at a path inside.
+    ///
+    /// It may use half of the memory: [`tmpfs_with`](Self::tmpfs_with) limits it. Set-user-id bits and device files are without
+    /// effect.
+    ///
+    /// See [tmpfs(5)](https://man7.org/linux/man-pages/man5/tmpfs.5.html).
     pub fn tmpfs(self, at: impl Into<PathBuf>) -> Self {
         self.tmpfs_with(at, Tmpfs::new())
     }
@@ -303,24 +402,39 @@ impl Sandbox {
 
     /// Mounts a procfs, which shows the pid namespace of the program. Where there is a new user
     /// namespace there must be a new pid namespace too.
+    ///
+    /// # Errors
+    /// `EPERM` where the caller's own `/proc` is partly covered, as in most containers: the kernel does not let it be
+    /// uncovered so. `ELOOP` if there is a symbolic link on the way.
+    ///
+    /// See [proc(5)](https://man7.org/linux/man-pages/man5/proc.5.html).
     pub fn proc(self, at: impl Into<PathBuf>) -> Self {
         self.proc_with(at, Proc::new())
     }
 
     /// Mounts a sysfs, read-only, which shows the network namespace of the program. Where there is a new
     /// user namespace there must be a new network namespace too.
+    ///
+    /// See [sysfs(5)](https://man7.org/linux/man-pages/man5/sysfs.5.html).
     pub fn sysfs(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Sysfs)
     }
 
     /// Mounts the POSIX message queues of the IPC namespace of the program. Where there is a new user
     /// namespace there must be a new IPC namespace too.
+    ///
+    /// See [mq_overview(7)](https://man7.org/linux/man-pages/man7/mq_overview.7.html).
     pub fn mqueue(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Mqueue)
     }
 
     /// Makes a minimal `/dev`: the caller's null, zero, full, random, urandom and tty; a devpts
     /// instance of its own with ptmx; shm; and the links fd, stdin, stdout and stderr.
+    ///
+    /// The nodes are bound from the caller's `/dev`, since nobody can make device files in a user namespace; each must be the
+    /// device that its name says, or the start fails.
+    ///
+    /// See [pts(4)](https://man7.org/linux/man-pages/man4/pts.4.html).
     pub fn dev(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Dev)
     }
@@ -371,6 +485,11 @@ impl Sandbox {
     ///
     /// A frozen cgroup is refused, since the program could not be started in it. On Linux 5.7 and
     /// later the child is born there, otherwise it moves there before it does anything else.
+    ///
+    /// # Privileges
+    /// Write access to `cgroup.procs` of that cgroup and of the nearest one above both it and the caller's.
+    ///
+    /// See [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html).
     #[doc(alias = "CLONE_INTO_CGROUP")]
     pub fn into_cgroup(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cgroup = Some(directory.into());

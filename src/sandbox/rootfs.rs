@@ -210,6 +210,11 @@ pub(crate) enum BindSource {
     Path(PathBuf),
     Fd(Arc<OwnedFd>),
     Tree(Arc<Tree>),
+    /// A file in memory.
+    Data {
+        bytes: Arc<[u8]>,
+        mode: u32,
+    },
 }
 
 impl What {

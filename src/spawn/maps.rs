@@ -5,6 +5,8 @@ use super::record::Record;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::maps::{Map, Maps, Writer};
 use crate::process::{pid_in_procfs, wait_readable};
+use crate::sandbox::Unmapped;
+use crate::sys::fd;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, pidfd_open};
 use std::io::Read;
@@ -19,23 +21,45 @@ pub(super) fn serve(maps: &Maps, record: &Record, limit: Duration) -> Result<()>
         return Ok(());
     };
     let deadline = Instant::now().checked_add(limit);
+    let mut answer = Answer {
+        record,
+        written: false,
+    };
     let result = pid_in_procfs(pidfd)
         .map_err(|(call, errno)| Error::system(Step::IdMap, "the child in /proc", call, errno))
         .and_then(|pid| {
             if maps.by_caller && maps.denies_setgroups() {
                 deny_setgroups(pid)?;
             }
+            if let Some(function) = &maps.function {
+                let pidfd = fd::borrow(&pidfd);
+                return function
+                    .write(Unmapped { pid, pidfd })
+                    .map_err(|error| Error::io(Step::IdMap, "a function of the caller's", error));
+            }
             [&maps.users, &maps.groups]
                 .into_iter()
                 .try_for_each(|map| write(map, pid, deadline))
         });
-    record.maps_done(result.is_ok());
+    answer.written = result.is_ok();
     result
+}
+
+/// What the child waits for, also when a function of the caller's panics.
+struct Answer<'a> {
+    record: &'a Record,
+    written: bool,
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.record.maps_done(self.written);
+    }
 }
 
 fn write(map: &Map, pid: u32, deadline: Option<Instant>) -> Result<()> {
     match &map.writer {
-        Writer::Nobody | Writer::Child => Ok(()),
+        Writer::Nobody | Writer::Child | Writer::Function => Ok(()),
         Writer::Parent => write_file(map, pid),
         Writer::Helper(path) => run_helper(map, path, pid, deadline),
     }

@@ -120,57 +120,16 @@ pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// A time namespace for the child (Linux 5.6); shares its bit with the exit signal of `clone`.
 pub(crate) const CLONE_NEWTIME: u64 = 0x80;
 
-#[cfg(target_arch = "x86_64")]
+/// # Safety
+/// As for [`syscall::clone`](super::stage::syscall::clone).
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
-    let ret: libc::c_long;
-    // SAFETY: in the parent only rax, rcx and r11 change. The child starts on a stack of its own,
-    // aligned as a call wants it, and never leaves `entry`.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "and rsp, -16",
-            "mov rdi, r9",
-            "call r8",
-            "ud2",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 => ret,
-            in("rdi") core::ptr::from_ref(args),
-            in("rsi") size_of::<CloneArgs>(),
-            in("r8") entry,
-            in("r9") data,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    to_pid(super::raw::result(ret)?)
-}
-
-#[cfg(target_arch = "aarch64")]
-unsafe fn clone3_call(args: &CloneArgs, entry: RawEntry, data: *mut c_void) -> Result<u32, Errno> {
-    let ret: libc::c_long;
-    // SAFETY: in the parent only x0 changes. The child starts on a stack of its own, aligned as a
-    // call wants it, and never leaves `entry`.
-    unsafe {
-        core::arch::asm!(
-            "svc 0",
-            "cbnz x0, 2f",
-            "mov x29, xzr",
-            "mov x30, xzr",
-            "mov x0, x10",
-            "blr x9",
-            "brk #1",
-            "2:",
-            in("x8") libc::SYS_clone3,
-            inlateout("x0") core::ptr::from_ref(args) => ret,
-            in("x1") size_of::<CloneArgs>(),
-            in("x9") entry,
-            in("x10") data,
-        );
-    }
-    to_pid(super::raw::result(ret)?)
+    let size = size_of::<CloneArgs>();
+    let args = [core::ptr::from_ref(args).addr(), size, 0];
+    let number = super::raw::number(libc::SYS_clone3);
+    // SAFETY: as the caller says.
+    let value = unsafe { super::stage::syscall::clone(number, args, entry, data) };
+    to_pid(super::raw::result(value)?)
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

@@ -1,6 +1,8 @@
 //! exec, and the null-terminated pointer arrays that it wants.
 
 use super::raw::syscall;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::stage::syscall::trap;
 use core::ffi::{CStr, c_char};
 use rustix::io::Errno;
 use std::ffi::CString;
@@ -76,13 +78,16 @@ pub(crate) fn execveat_exists() -> bool {
 
 /// Ends the process without running anything of libc's.
 pub(crate) fn exit_group(status: i32) -> ! {
+    let args = [status.unsigned_abs() as usize, 0, 0, 0, 0, 0];
+    // SAFETY: takes no pointer and does not return, unless a filter refuses it.
+    let _ = unsafe { syscall(libc::SYS_exit_group, args) };
+    trap()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn trap() -> ! {
+    // Until its time is over.
     loop {
-        // SAFETY: takes no pointer and does not return.
-        let _ = unsafe {
-            syscall(
-                libc::SYS_exit_group,
-                [status.unsigned_abs() as usize, 0, 0, 0, 0, 0],
-            )
-        };
+        core::hint::spin_loop();
     }
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
     clippy::cast_sign_loss,
     reason = "error returns are in -4095..0, everything else is the unsigned result"
 )]
-pub(crate) const fn result(ret: libc::c_long) -> Result<usize, Errno> {
+pub(crate) const fn result(ret: isize) -> Result<usize, Errno> {
     if ret < 0 && ret >= -4095 {
         Err(Errno::from_raw_os_error(-ret as i32))
     } else {
@@ -22,56 +22,24 @@ pub(crate) fn fd_arg(fd: BorrowedFd<'_>) -> usize {
     fd.as_raw_fd().cast_unsigned() as usize
 }
 
-/// Makes the system call `number`.
-///
-/// # Safety
-/// The arguments must be valid for that system call.
-#[cfg(target_arch = "x86_64")]
-pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
-    let ret: libc::c_long;
-    let [a, b, c, d, e, f] = args;
-    // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rax") number => ret,
-            in("rdi") a,
-            in("rsi") b,
-            in("rdx") c,
-            in("r10") d,
-            in("r8") e,
-            in("r9") f,
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result(ret)
+/// The number of a system call, as a register takes it.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a c_long is as wide as a register"
+)]
+pub(crate) const fn number(number: libc::c_long) -> usize {
+    number.cast_unsigned() as usize
 }
 
-/// Makes the system call `number`.
+/// Makes a system call.
 ///
 /// # Safety
 /// The arguments must be valid for that system call.
-#[cfg(target_arch = "aarch64")]
-pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
-    let ret: libc::c_long;
-    let [a, b, c, d, e, f] = args;
-    // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
-    unsafe {
-        core::arch::asm!(
-            "svc 0",
-            in("x8") number,
-            inlateout("x0") a as libc::c_long => ret,
-            in("x1") b,
-            in("x2") c,
-            in("x3") d,
-            in("x4") e,
-            in("x5") f,
-            options(nostack),
-        );
-    }
-    result(ret)
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) unsafe fn syscall(call: libc::c_long, args: [usize; 6]) -> Result<usize, Errno> {
+    // SAFETY: as the caller says.
+    result(unsafe { super::stage::syscall::syscall(number(call), args) })
 }
 
 /// Makes the system call `number`.
@@ -92,8 +60,9 @@ pub(crate) unsafe fn syscall(number: libc::c_long, args: [usize; 6]) -> Result<u
     let error = unsafe { errno.read() };
     // SAFETY: as above.
     unsafe { errno.write(saved) };
-    if ret == -1 {
-        return Err(Errno::from_raw_os_error(error));
+    match ret {
+        -1 => Err(Errno::from_raw_os_error(error)),
+        // Registers are as wide as pointers.
+        _ => Ok(ret as usize),
     }
-    result(ret)
 }

@@ -395,10 +395,8 @@ impl<'a> Supervisor<'a> {
     fn answer(&mut self, listener: &OwnedFd) {
         let notification = match sys::notification(listener) {
             Ok(notification) => notification,
-            // The caller was killed meanwhile, or a signal came.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
-                return;
-            }
+            // The caller was killed meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return,
             Err(error) => panic!("SECCOMP_IOCTL_NOTIF_RECV: {error}"),
         };
         let id = notification.id;

@@ -34,8 +34,6 @@ use super::sys;
 
 /// Names the test to run, in the process started for it.
 pub(crate) const MARK: &str = "RINGFENCE_ISOLATED";
-/// A body that takes longer is killed, and its test fails.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 /// Exit statuses of the second process. libtest's own 0 would also mean that no test has that name.
 pub(crate) const PASSED: i32 = 42;
 pub(crate) const FAILED: i32 = 43;
@@ -65,7 +63,7 @@ pub(crate) fn isolated<F: FnOnce()>(body: F) {
     if is_started_for(test) {
         run_body(body);
     }
-    report(test, start(command(test), TIMEOUT));
+    report(test, start(command(test), timeout()));
 }
 
 /// The test's name from that of a type defined in it: `binary::module::name::{{closure}}`.
@@ -106,6 +104,14 @@ pub(crate) struct Ended {
     /// `None` if it had to be killed for taking too long.
     pub(crate) status: Option<ExitStatus>,
     pub(crate) output: String,
+}
+
+/// A body that takes longer is killed, and its test fails. On a slow machine the environment has another number of
+/// seconds.
+pub(crate) fn timeout() -> Duration {
+    let seconds = env::var("RINGFENCE_TEST_TIMEOUT").ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(120))
 }
 
 /// Runs the command in a process group of its own and waits for it; past the timeout, ends it with

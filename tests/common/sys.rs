@@ -141,10 +141,18 @@ pub(crate) fn notification(listener: impl AsFd) -> io::Result<libc::seccomp_noti
     // SAFETY: all-zero is valid, and is what the kernel insists on.
     let mut notification: libc::seccomp_notif = unsafe { zeroed() };
     let fd = listener.as_fd().as_raw_fd();
-    // SAFETY: the ioctl writes one `seccomp_notif`, into memory that is ours.
-    match unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(notification),
+    loop {
+        // SAFETY: the ioctl writes one `seccomp_notif`, into memory that is ours.
+        match unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) } {
+            -1 => {
+                let error = io::Error::last_os_error();
+                // Older kernels are interrupted by signals that nobody handles.
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+            _ => return Ok(notification),
+        }
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn isolated_as_both<F: FnOnce()>(body: F) {
         become_user(test);
         isolated::run_body(body);
     }
-    let ended = isolated::start(isolated::command(test), isolated::TIMEOUT);
+    let ended = isolated::start(isolated::command(test), isolated::timeout());
     isolated::report(test, ended);
     if geteuid().is_root() {
         start_as_user(test, false);
@@ -61,7 +61,7 @@ fn run(test: &str, body: impl FnOnce(), with_subids: bool) {
     if geteuid().is_root() {
         start_as_user(test, with_subids);
     } else {
-        let ended = isolated::start(isolated::command(test), isolated::TIMEOUT);
+        let ended = isolated::start(isolated::command(test), isolated::timeout());
         isolated::report(test, ended);
     }
 }
@@ -75,7 +75,7 @@ fn start_as_user(test: &str, with_subids: bool) {
     let mut command = isolated::command(test);
     command.env("TMPDIR", tmp.path()).env("HOME", tmp.path());
     command.env(BECOME, if with_subids { WITH_SUBIDS } else { "" });
-    let ended = isolated::start(command, isolated::TIMEOUT);
+    let ended = isolated::start(command, isolated::timeout());
     isolated::report(&format!("{test} as uid {UID}"), ended);
 }
 

@@ -220,6 +220,23 @@ fn environment() -> Vec<Row> {
         programs("--setenv HOME /usr")
             .program(directory)
             .fact("said", "/usr\n/usr"),
+        programs("--dir /a/b --setenv HOME /a")
+            .program(directory)
+            .fact("said", "/a\n/a"),
+        programs("--tmpfs /home --setenv HOME /home")
+            .program(directory)
+            .fact("said", "/home\n/home"),
+        programs("--ro-bind /usr/share /s --setenv HOME /s")
+            .program(directory)
+            .fact("said", "/s\n/s"),
+        programs("--ro-bind /usr/share /s --setenv HOME /s/doc")
+            .program(directory)
+            .fact("said", "/s/doc\n/s/doc"),
+        programs("--ro-bind /usr/share /s --setenv HOME /s/nosuch")
+            .program(directory)
+            .fact("said", "/\n/"),
+        programs("--setenv HOME /bin/../lib").program(directory),
+        programs("--symlink usr/share /x --setenv HOME /x/doc").program(directory),
         programs("--unshare-pid --setenv HOME /usr --info-fd 41")
             .descriptor(41, b"")
             .program(directory)
@@ -372,6 +389,24 @@ fn endings() -> Vec<Row> {
         all("--userns 26 --unshare-user").fails(1, "--userns not compatible --unshare-user"),
         all("--pidns 26").fails(1, "Setting pidns failed: Invalid argument"),
         all("--disable-userns").fails(1, "--disable-userns requires --unshare-user"),
+        all("--userns2 26")
+            .differs("its child waits for ever when this fails")
+            .fails(1, "Setting userns2 failed: "),
+        all("--userns2 40")
+            .descriptor(40, b"")
+            .differs("its child waits for ever when this fails")
+            .fails(1, "Setting userns2 failed: "),
+        all("--userns2 x").fails(1, "Invalid fd: x"),
+        all("--userns-block-fd 40")
+            .descriptor(40, b"")
+            .fails(1, "--userns-block-fd requires --unshare-user"),
+        all("--unshare-user --userns-block-fd 40")
+            .descriptor(40, b"")
+            .fails(1, "--userns-block-fd requires --info-fd"),
+        all("--unshare-user --userns-block-fd 40 --info-fd 41 --disable-userns")
+            .descriptor(40, b"")
+            .descriptor(41, b"")
+            .fails(1, "--disable-userns is not compatible with  --userns-block-fd"),
         all("--exec-label x").fails(1, "labeling not supported on this system"),
         all("--level-prefix --foo")
             .since("--level-prefix")

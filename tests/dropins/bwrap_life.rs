@@ -84,7 +84,7 @@ fn is_readable(fd: &OwnedFd, seconds: i64) -> bool {
     poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&limit)).unwrap() == 1
 }
 
-fn each_tool(run: impl Fn(&Path)) {
+pub(super) fn each_tool(mut run: impl FnMut(&Path)) {
     let pair = Pair::find("bwrap");
     let original = pair.original.map(|original| original.path);
     let tools: [Option<PathBuf>; 2] = [Some(pair.ours), original];

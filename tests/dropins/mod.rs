@@ -1,5 +1,6 @@
 mod bwrap;
 mod bwrap_life;
+mod bwrap_users;
 mod nsenter;
 mod probe;
 mod row;

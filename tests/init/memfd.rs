@@ -2,7 +2,11 @@
 
 use super::{assert_forked, is_own_program, require_stage, sandbox};
 use crate::common::{in_forked_child, isolated, require, seccomp, sys};
+use ringfence::Stdio;
 use rustix::thread::UnshareFlags;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 /// `vm.memfd_noexec` belongs to the pid namespace.
 fn with_noexec(level: &str, body: impl FnOnce()) {
@@ -49,8 +53,9 @@ fn a_filter_hides_memfd_create() {
     });
 }
 
+/// While it runs, the kernel lets nobody write to it.
 #[test]
-fn the_program_cannot_be_changed() {
+fn the_program_cannot_be_changed_from_inside() {
     isolated(|| {
         require!(userns);
         require_stage!();
@@ -66,5 +71,38 @@ fn the_program_cannot_be_changed() {
         assert_eq!(output.stdout, b"\x7fELF");
         let refused = String::from_utf8_lossy(&output.stderr);
         assert_eq!(refused.matches("/proc/1/exe").count(), 2, "{refused}");
+    });
+}
+
+/// Whoever has it open waits until nobody executes it, as runc's CVE-2019-5736 does: the next program would be
+/// started by what was written.
+#[test]
+fn the_program_cannot_be_changed_when_it_does_not_run() {
+    isolated(|| {
+        require!(root);
+        require_stage!();
+        let plan = sandbox().command("/bin/cat").stdin(Stdio::piped());
+        let plan = plan.compile().unwrap();
+        let mut child = plan.spawn().unwrap();
+        let open = File::open(format!("/proc/{}/exe", child.id())).unwrap();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        let path = format!("/proc/self/fd/{}", open.as_raw_fd());
+        let before = fs::read(&path).unwrap();
+        assert!(before.starts_with(b"\x7fELF"));
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        for refused in [
+            file.write_at(b"evil", 0).map(drop),
+            file.set_len(0),
+            file.set_len(1 << 20),
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
+        drop(file);
+        let mut child = plan.spawn().unwrap();
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     });
 }

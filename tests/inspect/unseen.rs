@@ -7,6 +7,7 @@ use rustix::thread::UnshareFlags;
 
 use super::animal::Animal;
 use super::inode;
+use crate::common::seccomp::{Arg, Filter};
 use crate::common::sys;
 use crate::common::{in_forked_child, isolated_as_both, isolated_as_user, probe, require};
 use crate::support::{enter_userns, in_quiet_place, is_privileged, with_capabilities};
@@ -72,14 +73,24 @@ fn somebody_elses_proc() {
             tell.tell(inode("self", "pid"));
         });
         let pid_namespace = animal.number();
-        let snapshot = Scan::new().run().unwrap();
-        let [process] = snapshot.processes() else {
-            panic!("one process is expected: {:?}", snapshot.processes())
+        let scan = || {
+            let snapshot = Scan::new().run().unwrap();
+            let [process] = snapshot.processes() else {
+                panic!("one process is expected: {:?}", snapshot.processes())
+            };
+            let id = |kind| process.namespaces.get(kind).unwrap().inode();
+            assert_eq!(process.pid, 1);
+            assert_eq!((id(Kind::Pid), id(Kind::Uts)), (pid_namespace, uts));
+            assert!(snapshot.unseen().processes_outside);
         };
-        let id = |kind| process.namespaces.get(kind).unwrap().inode();
-        assert_eq!(process.pid, 1);
-        assert_eq!((id(Kind::Pid), id(Kind::Uts)), (pid_namespace, uts));
-        assert!(snapshot.unseen().processes_outside);
+        scan();
+        // Before Linux 6.11 no pidfd leads to the caller's own namespaces.
+        let get_namespace = (1..=10).map(|number| 0xFF00 | number);
+        let older = get_namespace.fold(Filter::new(), |filter, request| {
+            filter.deny_if(libc::SYS_ioctl, Arg::Is(1, request), libc::ENOTTY)
+        });
+        older.install().unwrap();
+        scan();
     });
 }
 

@@ -114,6 +114,7 @@ fn root_sets_up_what_the_program_cannot_touch() {
         let user = Namespace::<User>::create_with_map(IdMap::range(0, 100_000, 10)).unwrap();
         let sandbox = with_programs(Sandbox::new().pid().net().init())
             .proc("/proc")
+            .dev("/dev")
             .tmpfs("/tmp")
             .join_user_last(&user);
         let script = "id -u; cat /proc/self/uid_map; umount /tmp; mount -o remount,rw /usr; touch /usr/x /tmp/x; ls /tmp";

@@ -17,7 +17,7 @@ use crate::seen::hold::held_at;
 use crate::support::Waiting;
 use ringfence::Kind;
 
-const TIMEOUT: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn signal(pid: i32, signal: Signal) {
     kill_process(RawPid::from_raw(pid).unwrap(), signal).unwrap();

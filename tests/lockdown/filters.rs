@@ -6,6 +6,7 @@ use crate::common::{isolated_as_both, isolated_as_user, probe, require};
 use ringfence::lockdown::{Instruction, SeccompFilter};
 use ringfence::{ErrorKind, Sandbox, Step};
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 
@@ -118,6 +119,29 @@ fn a_filter_that_forbids_exec_is_an_error() {
             let error = way.command(sandbox, "/bin/true").status().unwrap_err();
             assert_eq!(error.step(), Some(Step::Exec), "{way:?} {error:?}");
             assert!(error.hint().unwrap().contains("permit execve"), "{error:?}");
+        });
+    });
+}
+
+/// The child that has nothing to execute does not wait for its time to be over.
+#[test]
+fn a_filter_that_forbids_exit_holds_nobody_up() {
+    isolated_as_both(|| {
+        require!(userns);
+        on_each(|way| {
+            let filter = errno(libc::SYS_exit_group, libc::EPERM);
+            let command = way.command(way.sandbox().seccomp(filter), "/nonexistent");
+            let command = command.setup_timeout(Duration::from_secs(600));
+            let begun = Instant::now();
+            let started = command.spawn().and_then(|mut child| child.release());
+            let error = started.unwrap_err();
+            assert_eq!(error.step(), Some(Step::Exec), "{way:?} {error:?}");
+            assert_eq!(
+                error.raw_os_error(),
+                Some(libc::ENOENT),
+                "{way:?} {error:?}"
+            );
+            assert!(begun.elapsed() < Duration::from_secs(300), "{way:?}");
         });
     });
 }

@@ -59,6 +59,7 @@ fn everything(dir: &Path) -> Sandbox {
             Bind::new().read_only().noexec().nosymfollow(),
         )
         .bind_try("/nonexistent", "/never")
+        .bind_data("told", "/told", 0o640, Bind::new().read_only())
         .bind(dir.join("source/file"), "/etc/file")
         .sysfs("/sys")
         .mqueue("/mqueue")

@@ -79,7 +79,7 @@ fn the_death_of_the_body_fails_the_test() {
 #[should_panic(expected = "no test of the name")]
 fn a_test_that_is_not_there_fails() {
     let absent = "isolation::absent";
-    let ended = isolated::start(isolated::command(absent), isolated::TIMEOUT);
+    let ended = isolated::start(isolated::command(absent), isolated::timeout());
     isolated::report(absent, ended);
 }
 
@@ -108,7 +108,7 @@ fn a_body_leaves_no_process_behind() {
     let test = "isolation::a_body_that_leaves_a_process_behind";
     let mut command = isolated::command(test);
     command.env(UNUSUAL, "1");
-    let ended = isolated::start(command, isolated::TIMEOUT);
+    let ended = isolated::start(command, isolated::timeout());
     let left = ended
         .output
         .lines()
@@ -139,7 +139,7 @@ fn what_is_missing_skips_the_test_and_says_so() {
     command
         .env(UNUSUAL, "1")
         .env_remove("RINGFENCE_TEST_REQUIRE");
-    let ended = isolated::start(command, isolated::TIMEOUT);
+    let ended = isolated::start(command, isolated::timeout());
     let skipped = "SKIPPED isolation::a_body_that_may_be_skipped: kernel: the kernel is ";
     assert!(
         ended.output.lines().any(|line| line.starts_with(skipped)),
@@ -157,7 +157,7 @@ fn what_is_missing_but_promised_fails_the_test() {
     command
         .env(UNUSUAL, "1")
         .env("RINGFENCE_TEST_REQUIRE", "root,kernel");
-    let ended = isolated::start(command, isolated::TIMEOUT);
+    let ended = isolated::start(command, isolated::timeout());
     isolated::report("isolation::a_body_that_may_be_skipped", ended);
 }
 

@@ -12,6 +12,8 @@ use rustix::path::DecInt;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Enough for any `kind:[number]`; of other links no more than the beginning is of interest.
 const LINK: usize = 64;
@@ -46,11 +48,10 @@ impl Procfs {
             return Err(error.with_hint(Some(NOT_PROCFS.into())));
         }
         // By the caller's own, in whosever pid namespace this /proc is.
-        let own: Vec<_> = Kind::ALL
-            .into_iter()
-            .filter_map(|kind| AnyNamespace::current(kind).ok())
-            .map(|namespace| namespace.id())
-            .collect();
+        let mut own = ids(|kind| AnyNamespace::current(kind).ok());
+        if own.is_empty() {
+            own = of_anybody();
+        }
         let device = own.first().map_or(0, NamespaceId::device);
         let pid_namespace = own.iter().copied().find(|id| id.kind() == Kind::Pid);
         let kinds = own.iter().map(NamespaceId::kind).collect();
@@ -109,6 +110,25 @@ impl Procfs {
             .and_then(|option| option.value)
             .is_some_and(|value| !matches!(value.to_str(), Some("0" | "off" | "1" | "noaccess")))
     }
+}
+
+fn ids(open: impl Fn(Kind) -> Option<AnyNamespace>) -> Vec<NamespaceId> {
+    let opened = Kind::ALL.into_iter().filter_map(open);
+    opened.map(|namespace| namespace.id()).collect()
+}
+
+/// Those of the first process that can be looked at. Before Linux 6.11 a `/proc` that does not show the caller does not lead
+/// to its own; kinds and device are the same.
+fn of_anybody() -> Vec<NamespaceId> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of = |directory: &Path| {
+        ids(|kind| AnyNamespace::open(directory.join("ns").join(kind.proc_name())).ok())
+    };
+    entries
+        .filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit))
+        .map(|entry| of(&entry.path()))
+        .find(|ids| !ids.is_empty())
+        .unwrap_or_default()
 }
 
 fn own_pid(directory: &OwnedFd) -> Option<u32> {

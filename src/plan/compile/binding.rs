@@ -26,10 +26,12 @@ impl Compiler<'_> {
         let command = self.command;
         let joins = self.join.by_stage.is_some();
         let enters = self.sandbox.join.last.is_some() && !joins;
-        let over_exec = self.late && (userns || enters) && inside != 0;
+        // Who writes the maps in a way of its own may write others than it says.
+        let is_root = inside == 0 && self.sandbox.map_writer.is_none();
+        let over_exec = self.late && (userns || enters) && !is_root;
         let over_ids = command.uid.is_some() || joins;
         let way = Way {
-            userns,
+            userns: userns || enters,
             over_exec,
             keeps: over_exec || over_ids,
             death_signal: self.death_signal(),

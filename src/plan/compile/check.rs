@@ -15,6 +15,7 @@ pub(super) fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("user_map", sandbox.user_map.is_some(), Kind::User),
         ("group_map", sandbox.group_map.is_some(), Kind::User),
         ("setgroups", sandbox.setgroups.is_some(), Kind::User),
+        ("map_writer", sandbox.map_writer.is_some(), Kind::User),
         ("hostname", sandbox.hostname.is_some(), Kind::Uts),
         ("domainname", sandbox.domainname.is_some(), Kind::Uts),
         ("monotonic_offset", sandbox.monotonic.is_some(), Kind::Time),

@@ -7,6 +7,7 @@
 use super::place::Spot;
 use super::remount;
 use crate::plan::op::{FileSystem, Source};
+use crate::spawn::child::write_all;
 use crate::spawn::record::{Call, Fail, Named, Note, Record};
 use crate::sys::mount::{MountAttr, mount_setattr};
 use core::ffi::CStr;
@@ -20,6 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const STAGE_DIR: &CStr = c".ringfence-dir";
 const STAGE_FILE: &CStr = c".ringfence-file";
+const STAGE_DATA: &CStr = c".ringfence-data";
 const STAGE_UPPER: &CStr = c".ringfence-upper";
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// `AT_RECURSIVE` as mount_setattr takes it.
@@ -111,6 +113,17 @@ impl Stage {
             proc_self: rustix::io::fcntl_dupfd_cloexec(proc_self, 0).named(Call::Fcntl)?,
             cwd,
         })
+    }
+
+    /// A new file, which a mount of it keeps when the stage is gone.
+    fn data(&self, bytes: &[u8], mode: u32) -> Result<OwnedFd, Fail> {
+        // The last one is mounted, and only until then needs its name.
+        let _ = rustix::fs::unlinkat(&self.top, STAGE_DATA, AtFlags::empty());
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(mode);
+        let file = rustix::fs::openat(&self.top, STAGE_DATA, flags, mode).named(Call::Openat)?;
+        write_all(&file, bytes)?;
+        Ok(file)
     }
 
     /// Mounts are moved away from the stage, so nothing is lost with it.
@@ -287,6 +300,10 @@ impl Way<'_> {
         match source {
             Source::Path(path) => self.copy_path(path),
             Source::Tree { index } => self.tree(*index).map(Some),
+            Source::Data { bytes, mode } => {
+                let stage = self.stage.ok_or(Fail::new(Call::Openat, Errno::INVAL))?;
+                self.copy_fd(&stage.data(bytes, *mode)?).map(Some)
+            }
             Source::Checked {
                 path,
                 device,

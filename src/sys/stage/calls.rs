@@ -1,5 +1,7 @@
 //! The system calls of the second stage, with nothing but `core`.
 
+use super::syscall::{self, Entry};
+
 /// A positive errno.
 pub(super) type Errno = i32;
 
@@ -83,56 +85,15 @@ mod number {
 
 /// # Safety
 /// The arguments must be valid for that system call.
-#[cfg(target_arch = "x86_64")]
+#[inline(always)]
 pub(super) unsafe fn syscall<const N: usize>(
     number: usize,
     args: [usize; N],
 ) -> Result<usize, Errno> {
     let arg = |index: usize| args.get(index).copied().unwrap_or(0);
-    let value: isize;
-    // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rax") number => value,
-            in("rdi") arg(0),
-            in("rsi") arg(1),
-            in("rdx") arg(2),
-            in("r10") arg(3),
-            in("r8") arg(4),
-            in("r9") arg(5),
-            lateout("rcx") _,
-            lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result(value)
-}
-
-/// # Safety
-/// The arguments must be valid for that system call.
-#[cfg(target_arch = "aarch64")]
-pub(super) unsafe fn syscall<const N: usize>(
-    number: usize,
-    args: [usize; N],
-) -> Result<usize, Errno> {
-    let arg = |index: usize| args.get(index).copied().unwrap_or(0);
-    let value: isize;
-    // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
-    unsafe {
-        core::arch::asm!(
-            "svc 0",
-            in("x8") number,
-            inlateout("x0") arg(0) => value,
-            in("x1") arg(1),
-            in("x2") arg(2),
-            in("x3") arg(3),
-            in("x4") arg(4),
-            in("x5") arg(5),
-            options(nostack),
-        );
-    }
-    result(value)
+    let args = [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)];
+    // SAFETY: as the caller says.
+    result(unsafe { syscall::syscall(number, args) })
 }
 
 /// The system call, for [`lockdown::apply`](super::lockdown::apply).
@@ -154,9 +115,6 @@ fn result(value: isize) -> Result<usize, Errno> {
 pub(super) fn number(value: i32) -> usize {
     value.cast_unsigned() as usize
 }
-
-/// What runs in the child of [`vfork`] or [`sibling`]. It must not return.
-pub(super) type Entry<T> = unsafe extern "C" fn(*mut T) -> !;
 
 /// Room for the child of [`vfork`].
 #[repr(C, align(16))]
@@ -201,62 +159,16 @@ unsafe fn clone<T>(
     data: &mut T,
     pid: *mut u32,
 ) -> Result<i32, Errno> {
-    let value: isize;
-    // SAFETY: in the parent only the result registers change. The child starts on its own stack,
-    // aligned as a call wants it, and never leaves `entry`; the rest is the caller's to say.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r13",
-            "call r12",
-            "ud2",
-            "2:",
-            inlateout("rax") number::CLONE => value,
-            in("rdi") flags,
-            in("rsi") top,
-            in("rdx") pid,
-            in("r10") 0_usize,
-            in("r8") 0_usize,
-            in("r12") entry,
-            in("r13") core::ptr::from_mut(data),
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        core::arch::asm!(
-            "svc 0",
-            "cbnz x0, 2f",
-            "mov x29, xzr",
-            "mov x30, xzr",
-            "mov x0, x10",
-            "blr x9",
-            "brk #1",
-            "2:",
-            in("x8") number::CLONE,
-            inlateout("x0") flags => value,
-            in("x1") top,
-            in("x2") pid,
-            in("x3") 0_usize,
-            in("x4") 0_usize,
-            in("x9") entry,
-            in("x10") core::ptr::from_mut(data),
-        );
-    }
+    let args = [flags, top, pid.addr()];
+    // SAFETY: as the caller says.
+    let value = unsafe { syscall::clone(number::CLONE, args, entry, core::ptr::from_mut(data)) };
     result(value).map(|pid| i32::try_from(pid).unwrap_or(0))
 }
 
 pub(super) fn exit(status: i32) -> ! {
-    loop {
-        // SAFETY: takes no pointer and does not return.
-        let _ = unsafe { syscall(number::EXIT_GROUP, [number(status)]) };
-    }
+    // SAFETY: takes no pointer and does not return, unless a filter refuses it.
+    let _ = unsafe { syscall(number::EXIT_GROUP, [number(status)]) };
+    syscall::trap()
 }
 
 /// # Safety

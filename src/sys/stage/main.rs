@@ -15,6 +15,7 @@ mod job;
 mod join;
 mod lockdown;
 mod message;
+mod syscall;
 
 use calls::{Text, Texts};
 use core::arch::global_asm;

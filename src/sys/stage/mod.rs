@@ -20,6 +20,8 @@ mod job;
 mod join;
 pub(crate) mod lockdown;
 pub(crate) mod message;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) mod syscall;
 
 use crate::sys::exec::StringArray;
 use std::os::fd::RawFd;
