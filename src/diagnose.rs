@@ -304,6 +304,9 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::INVAL => {
             "of an overlay, the upper and the work directory are on one file system, which is not itself an overlay, and in a user namespace nothing that the caller mounted is below a layer; see dmesg"
         }
+        Step::Overlay if errno == Errno::NODEV => {
+            "the kernel has no overlay file system: it is a module (overlay) that only root of the host can load"
+        }
         Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::PERM => {
             "overlays in a user namespace need Linux 5.11"
         }
