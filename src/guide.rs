@@ -1,6 +1,8 @@
 //! The guide: what each kind of namespace is for, the usual recipes with unshare(1), nsenter(1) and ip(8), and
 //! the same with this crate. All programs are compiled and run as tests.
 //!
+//! [`security`] says what is guaranteed and what is not, [`kernel_features`] what the kernel must have.
+//!
 //! This module is in the documentation only.
 
 #[doc = include_str!("../docs/guide/cgroup.md")]
@@ -11,6 +13,8 @@ pub mod container {}
 pub mod enter {}
 #[doc = include_str!("../docs/guide/ipc.md")]
 pub mod ipc {}
+#[doc = include_str!("../docs/kernel-features.md")]
+pub mod kernel_features {}
 #[doc = include_str!("../docs/guide/mount.md")]
 pub mod mount {}
 #[cfg(feature = "net")]
@@ -20,6 +24,8 @@ pub mod net {}
 pub mod pid {}
 #[doc = include_str!("../docs/guide/pod.md")]
 pub mod pod {}
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}
 #[doc = include_str!("../docs/guide/time.md")]
 pub mod time {}
 #[doc = include_str!("../docs/guide/user.md")]

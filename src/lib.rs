@@ -49,7 +49,7 @@
 //! | [`cgroup`] | cgroups to start programs in |
 //! | [`inspect`] | who is in which namespace, and what keeps it alive |
 //! | [`support`] | what works on this machine |
-//! | [`guide`] | a chapter for each kind of namespace, with the usual recipes |
+//! | [`guide`] | a chapter for each kind of namespace, with the usual recipes; what is guaranteed, and by which kernel |
 //!
 //! # I used to call ...
 //! | before | here |

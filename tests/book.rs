@@ -4,6 +4,7 @@
     reason = "a page that cannot be read fails the test"
 )]
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -236,5 +237,76 @@ fn the_readme_leads_to_all_pages() {
         let link = format!("]({})", page.display());
         let is_listed = is_chapter || page == Path::new("README.md") || readme.contains(&link);
         assert!(is_listed, "{link}");
+    }
+}
+
+/// The lines of the library's sources.
+fn source_lines() -> Vec<String> {
+    let (mut lines, mut directories) = (Vec::new(), vec![here().join("src")]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                lines.extend(read(path).lines().map(|line| line.trim().to_owned()));
+            }
+        }
+    }
+    lines
+}
+
+fn leading_name(text: &str) -> &str {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(|c| !is_name(c)).next().unwrap_or_default()
+}
+
+/// `Type::method` or `Type::Variant`, as far as the type is one of the crate's.
+#[test]
+fn methods_that_pages_name_are_there() {
+    let lines = source_lines();
+    let after = |words: &[&str]| -> HashSet<&str> {
+        let starts = lines.iter().flat_map(|line| {
+            let rests = words.iter().filter_map(|word| line.strip_prefix(word));
+            rests.map(leading_name).collect::<Vec<_>>()
+        });
+        starts.collect()
+    };
+    let types = after(&["pub struct ", "pub enum "]);
+    // Fields as well.
+    let methods = after(&["pub fn ", "pub const fn ", "pub "]);
+    let variants = after(&["", "pub const "]);
+    let mut seen = 0;
+    for page in pages() {
+        for name in quoted(&read(&page)) {
+            let Some((owner, member)) = name.split_once("::") else {
+                continue;
+            };
+            let member = leading_name(member);
+            if member.is_empty() || !types.contains(owner) {
+                continue;
+            }
+            let is_method = member.starts_with(|c: char| c.is_ascii_lowercase());
+            let known = if is_method { &methods } else { &variants };
+            assert!(known.contains(member), "{}: {name}", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+#[test]
+fn examples_that_pages_run_are_there() {
+    for page in pages() {
+        let text = read(&page);
+        for rest in text.split("--example ").skip(1) {
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
+            let example = here().join("examples").join(&name);
+            let exists = example.is_dir() || example.with_extension("rs").exists();
+            assert!(exists || name == "NAME", "{}: {name}", page.display());
+        }
     }
 }

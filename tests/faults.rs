@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::faults::{Call, Faults, Run, Syscall, syscalls, window};
 use common::leaks::{Census, assert_same};
 use common::{isolated, isolated_as_user, require};
-use ringfence::{Command, Engine, IdMap, Rootfs, Sandbox};
+use ringfence::{Bind, Command, Engine, IdMap, Rootfs, Sandbox};
 use seen::cgroup::Cgroup;
 use seen::{await_single_thread, everything, locked_down, looker, many_ids, minimal, seen};
 
@@ -240,6 +240,19 @@ fn of_all_namespaces_and_a_root() {
     });
 }
 
+fn with_data() -> Sandbox {
+    let sandbox = minimal(Sandbox::new().user().pid().user_map(IdMap::root()));
+    sandbox.bind_data("text", "/data", 0o600, Bind::new().read_only())
+}
+
+#[test]
+fn of_a_file_in_memory() {
+    isolated(|| {
+        require!(seccomp_notify, userns);
+        sweep(|| looker(with_data()));
+    });
+}
+
 #[test]
 fn of_maps_that_the_caller_writes() {
     isolated(|| {
@@ -352,6 +365,7 @@ fn no_call_of_a_child_is_missing_from_the_printed_plan() {
             looker(everything().engine(Engine::Fork)),
             looker(locked_down(Sandbox::new().user()).disable_userns()),
             looker(locked_down(many_ids())).uid(7),
+            looker(with_data()),
         ] {
             let plan = command.compile().unwrap();
             let run = faults.watch(|| drop(seen(window(|| plan.spawn()).unwrap())));

@@ -9,4 +9,5 @@
 mod common;
 #[path = "handles/mod.rs"]
 mod handles;
+mod raw;
 mod support;

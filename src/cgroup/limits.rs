@@ -36,7 +36,7 @@ pub struct BlockDevice {
     pub minor: u32,
 }
 
-/// Limits on the use of one block device.
+/// Limits on the use of one block device: those that are given, the others stay as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct IoLimit {
@@ -147,13 +147,14 @@ impl Limits {
         self.with(Controllers::MEMORY, "memory.low", limit.into())
     }
 
-    /// Bytes of memory that are never reclaimed.
+    /// Bytes of memory that are never reclaimed; rather, something elsewhere is killed.
     #[doc(alias = "memory.min")]
     pub fn memory_min(self, limit: impl Into<Limit>) -> Self {
         self.with(Controllers::MEMORY, "memory.min", limit.into())
     }
 
     /// Bytes of swap.
+    /// What does not fit stays in memory, and counts there.
     #[doc(alias = "memory.swap.max")]
     pub fn swap_max(self, limit: impl Into<Limit>) -> Self {
         self.with(Controllers::MEMORY, "memory.swap.max", limit.into())
@@ -165,7 +166,7 @@ impl Limits {
         self.with(Controllers::MEMORY, "memory.oom.group", 1)
     }
 
-    /// Processes and threads.
+    /// Processes and threads, in the cgroup and below it. Beyond it fork(2) and clone(2) fail with `EAGAIN`.
     #[doc(alias = "pids.max")]
     pub fn pids_max(self, limit: impl Into<Limit>) -> Self {
         self.with(Controllers::PIDS, "pids.max", limit.into())
@@ -190,7 +191,7 @@ impl Limits {
         self.with(Controllers::CPU, "cpu.weight", weight)
     }
 
-    /// What a block device may be used for.
+    /// How much a block device may be used. What is beyond it waits.
     #[doc(alias = "io.max")]
     pub fn io_max(self, device: BlockDevice, limit: IoLimit) -> Self {
         let mut text = format!("{}:{}", device.major, device.minor);
@@ -208,13 +209,13 @@ impl Limits {
         self.with(Controllers::IO, "io.weight", format!("default {weight}"))
     }
 
-    /// The processors to run on.
+    /// The processors to run on, by number. Those that the parent does not have are left out.
     #[doc(alias = "cpuset.cpus")]
     pub fn cpus(self, processors: impl IntoIterator<Item = usize>) -> Self {
         self.with(Controllers::CPUSET, "cpuset.cpus", list(processors))
     }
 
-    /// The memory nodes to allocate from.
+    /// The memory nodes to allocate from, by number. Those that the parent does not have are left out.
     #[doc(alias = "cpuset.mems")]
     pub fn mems(self, nodes: impl IntoIterator<Item = usize>) -> Self {
         self.with(Controllers::CPUSET, "cpuset.mems", list(nodes))

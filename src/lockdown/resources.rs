@@ -14,13 +14,13 @@ pub enum Resource {
     /// Bytes of a core file.
     #[doc(alias = "RLIMIT_CORE")]
     Core,
-    /// Seconds of processor time.
+    /// Seconds of processor time, of each process: `SIGXCPU` at the soft limit, `SIGKILL` at the hard one.
     #[doc(alias = "RLIMIT_CPU")]
     Cpu,
     /// Bytes of the data segment.
     #[doc(alias = "RLIMIT_DATA")]
     Data,
-    /// Bytes of a file that is written.
+    /// Bytes of a file that is written: beyond it `SIGXFSZ`, or `EFBIG` where that is ignored.
     #[doc(alias = "RLIMIT_FSIZE")]
     FileSize,
     /// Locks and leases on files; unused by the kernel.
@@ -35,10 +35,12 @@ pub enum Resource {
     /// How far the nice value can be raised: 20 minus this.
     #[doc(alias = "RLIMIT_NICE")]
     Nice,
-    /// One more than the highest descriptor.
+    /// One more than the highest descriptor: beyond it open(2) fails with `EMFILE`.
     #[doc(alias = "RLIMIT_NOFILE")]
     Descriptors,
-    /// Processes of the user.
+    /// Processes and threads of the user, since Linux 5.14 those in its user namespace and below: beyond it fork(2)
+    /// fails with `EAGAIN`. User 0 of the first user namespace is not bound, nor who has `CAP_SYS_RESOURCE` or
+    /// `CAP_SYS_ADMIN` there. For the processes of one sandbox see [`Limits::pids_max`](crate::cgroup::Limits::pids_max).
     #[doc(alias = "RLIMIT_NPROC")]
     Processes,
     /// Bytes of the resident set; unused by the kernel.

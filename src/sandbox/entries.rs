@@ -226,12 +226,16 @@ impl Sandbox {
 
     /// Mounts pseudo-terminals of the sandbox's own, with a `ptmx` that everybody inside may open.
     /// [`dev`](Self::dev) has them already.
+    ///
+    /// See [pts(4)](https://man7.org/linux/man-pages/man4/pts.4.html).
     pub fn devpts(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Devpts)
     }
 
     /// Mounts the cgroup (v2) hierarchy read-only, with the program's cgroup as its root. Where there is a
     /// new user namespace there must be a new cgroup namespace too.
+    ///
+    /// See [cgroups(7)](https://man7.org/linux/man-pages/man7/cgroups.7.html).
     pub fn cgroup2(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Cgroup2 { writable: false })
     }
@@ -264,6 +268,9 @@ impl Sandbox {
     }
 
     /// Mounts an overlay at a path inside, without effect of set-user-id bits and device files.
+    ///
+    /// # Kernel
+    /// In a user namespace Linux 5.11.
     #[doc(alias = "overlayfs")]
     pub fn overlay(self, at: impl Into<PathBuf>, overlay: Overlay) -> Self {
         self.entry(at, What::Overlay(overlay))
@@ -271,11 +278,15 @@ impl Sandbox {
 
     /// Hides what is at a path inside: a directory behind an empty one, anything else behind the null
     /// device. It is an error if nothing is there.
+    ///
+    /// Root inside can lift it unless it lacks `CAP_SYS_ADMIN` or the mounts are [locked](Self::lock_mounts).
     pub fn mask(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Mask { optional: false })
     }
 
     /// Makes what is at a path inside read-only, with all mounts below it.
+    ///
+    /// Root inside can make it writable again unless it lacks `CAP_SYS_ADMIN` or the mounts are [locked](Self::lock_mounts).
     pub fn read_only(self, at: impl Into<PathBuf>) -> Self {
         self.remount(at, Attributes::READ_ONLY)
     }
@@ -318,6 +329,8 @@ impl Sandbox {
     /// What the sandbox itself mounts never shows outside: [`Propagation::Shared`] with a new root makes
     /// that root shared among its own copies only. In the inherited root, what is mounted at a place
     /// is made private first, with all below it, so a place that is no mount point is an error then.
+    ///
+    /// See [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
     #[doc(alias = "MS_SHARED")]
     #[doc(alias = "MS_SLAVE")]
     pub fn propagation(mut self, propagation: Propagation) -> Self {
@@ -328,6 +341,8 @@ impl Sandbox {
 
     /// Keeps root inside from remounting or unmounting what is mounted for it: a read-only bind that it
     /// could make writable again, a mask that it could lift. Needs [`mount`](Self::mount).
+    ///
+    /// See [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
     pub fn lock_mounts(mut self, lock: MountLock) -> Self {
         self.mount_lock = Some(lock);
         self

@@ -5,10 +5,13 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use ringfence::ns::{Namespace, Net, Pid, Time, User};
-use ringfence::{AnyNamespace, ErrorKind, Extent, IdMap, Kind, NamespaceSet, Rootfs, Sandbox};
+use ringfence::{
+    AnyNamespace, Engine, ErrorKind, Extent, IdMap, Kind, NamespaceSet, Rootfs, Sandbox,
+};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
 
+use crate::raw;
 use crate::support::is_privileged;
 
 use super::{census, create, kinds, link, with_capabilities};
@@ -230,6 +233,49 @@ fn but_for_a_pid_namespace_nothing_is_executed() {
             0
         });
         assert!(status.success());
+        drop(set);
+        assert_same(&before, &census());
+    });
+}
+
+#[test]
+fn every_engine_makes_the_same() {
+    isolated_as_both(|| {
+        require!(userns, timens);
+        let sandbox = Sandbox::new().user().user_map(IdMap::root()).uts().time();
+        let sandbox = sandbox.boottime_offset(Duration::from_secs(100));
+        let check = |engine| {
+            let sandbox = sandbox.clone().engine(engine);
+            drop(NamespaceSet::create(&sandbox).unwrap());
+            let before = census();
+            let set = NamespaceSet::create(&sandbox).unwrap();
+            assert_eq!(set.iter().count(), 3);
+            let status = in_forked_child(|| {
+                for namespace in set.iter() {
+                    move_into_link_name_space(namespace.as_fd(), None).unwrap();
+                    assert!(namespace.is_current().unwrap());
+                }
+                let text = fs::read_to_string("/proc/self/timens_offsets").unwrap();
+                assert!(
+                    text.lines()
+                        .any(|line| line.split_whitespace().eq(["boottime", "100", "0"]))
+                );
+                0
+            });
+            assert!(status.success());
+            drop(set);
+            assert_same(&before, &census());
+        };
+        let engines = [Engine::Clone3, Engine::Clone, Engine::Fork];
+        engines.into_iter().for_each(check);
+        // Where another process has to be born into the time namespace.
+        raw::pretend_old_kernel();
+        [Engine::Auto, Engine::Fork].into_iter().for_each(check);
+        // Where the kernel itself reaps the children of this process.
+        raw::ignore(libc::SIGCHLD);
+        let before = census();
+        let set = NamespaceSet::create(&sandbox).unwrap();
+        assert_eq!(set.iter().count(), 3);
         drop(set);
         assert_same(&before, &census());
     });

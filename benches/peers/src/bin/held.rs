@@ -16,7 +16,9 @@ const KERNEL: [&str; 4] = ["Slab", "Percpu", "KernelStack", "PageTables"];
 
 fn main() {
     floor::allow_descriptors();
+    // The first is the kind that processes hold, for those have a table of the descriptors that there are.
     let _held = (
+        hold::<Pid>(),
         hold::<User>(),
         hold::<Uts>(),
         hold::<Ipc>(),
@@ -24,7 +26,6 @@ fn main() {
         hold::<Time>(),
         hold::<Mount>(),
         hold::<Net>(),
-        hold::<Pid>(),
     );
 }
 
