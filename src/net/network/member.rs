@@ -77,8 +77,11 @@ pub(super) fn connect(
         member.number = reserve(network, member.number, name)?;
         match plug(network, namespace, member.number) {
             Ok(()) => break,
-            // One that has left, and whose namespace is still there.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) && is_plugged(&member) => {
+            // One that has left, and whose namespace is still there, or was until now.
+            Err(error)
+                if error.raw_os_error() == Some(libc::EEXIST)
+                    && (is_plugged(&member) || inside.link(INSIDE).is_err()) =>
+            {
                 network.leave(member.number);
             }
             Err(error) => return Err(error),
