@@ -181,6 +181,12 @@ fn build(sandbox: &Sandbox, features: &Features, mounts: &mut Mounts) -> Result<
         .ops
         .iter()
         .any(|op| matches!(op.action, Action::Stage { .. }));
+    if staged && shows_outside {
+        let what = "what is mounted over the root for the set-up would show outside";
+        let hint = "without mount_setattr (Linux 5.12), and for overlays and files with contents, mounts have to be private, or in a root of their own";
+        let error = Error::other(ErrorKind::Unsupported, Step::Propagation, what);
+        return Err(error.with_hint(Some(hint.into())));
+    }
     if sandbox.mount_lock == Some(MountLock::Nested) {
         let object = "/proc/self of the caller";
         mounts

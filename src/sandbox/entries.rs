@@ -328,7 +328,8 @@ impl Sandbox {
     ///
     /// What the sandbox itself mounts never shows outside: [`Propagation::Shared`] with a new root makes
     /// that root shared among its own copies only. In the inherited root, what is mounted at a place
-    /// is made private first, with all below it, so a place that is no mount point is an error then.
+    /// is made private first, with all below it, so a place that is no mount point is an error then. Overlays and files
+    /// with contents are refused there, and before Linux 5.12 all mounts.
     ///
     /// See [mount_namespaces(7)](https://man7.org/linux/man-pages/man7/mount_namespaces.7.html).
     #[doc(alias = "MS_SHARED")]

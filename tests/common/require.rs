@@ -147,6 +147,27 @@ pub(crate) fn new_proc() -> Result<(), String> {
     })
 }
 
+/// Programs that are executed by descriptor in a root without /dev/fd, which the security module TOMOYO
+/// forbids before Linux 6.13.
+pub(crate) fn exec_without_dev() -> Result<(), String> {
+    let maps = OwnMaps::new();
+    let dir = TempDir::new().map_err(|error| error.to_string())?;
+    let root = CString::new(dir.path().as_os_str().as_bytes()).unwrap();
+    let path = dir.path().join("nothing");
+    fs::write(&path, "").map_err(|error| error.to_string())?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let file = fs::File::open(&path).map_err(|error| error.to_string())?;
+    try_in_child(|| {
+        enter_userns(UnshareFlags::empty(), &maps)?;
+        rustix::process::chroot(root.as_c_str()).map_err(|error| ("chroot", error))?;
+        // There is nothing in it to execute, which is found out last.
+        match Errno::from_io_error(&sys::exec_file(&file)) {
+            Some(Errno::NOENT) => Err(("execveat", Errno::NOENT)),
+            _ => Ok(()),
+        }
+    })
+}
+
 /// Subordinate ids of the caller, and the set-user-ID programs that map them.
 pub(crate) fn subuid() -> Result<(), String> {
     let ids = subids()?;

@@ -156,6 +156,24 @@ pub(crate) fn notification(listener: impl AsFd) -> io::Result<libc::seccomp_noti
     }
 }
 
+/// `execveat(2)` of an open file, without arguments. Returns only when it fails.
+pub(crate) fn exec_file(file: impl AsFd) -> io::Error {
+    let none = [ptr::null::<libc::c_char>()];
+    let (fd, path) = (file.as_fd().as_raw_fd(), c"".as_ptr());
+    // SAFETY: the path is null-terminated, and the arrays end with a null pointer.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd,
+            path,
+            none.as_ptr(),
+            none.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
 /// What becomes of a trapped call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {

@@ -183,6 +183,7 @@ both_forms! {
     }
 
     fn in_a_root_without_proc() {
+        require!(exec_without_dev);
         let mut sandbox = Sandbox::new()
             .user()
             .user_map(IdMap::root())

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use ringfence::mount::{Attributes, Propagation};
-use ringfence::{Bind, HidePid, Overlay, Proc, Rootfs, Sandbox, Step, Tmpfs};
+use ringfence::{Bind, ErrorKind, HidePid, Overlay, Proc, Rootfs, Sandbox, Step, Tmpfs};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use tempfile::TempDir;
 
@@ -467,6 +467,18 @@ fn the_sandboxs_own_mounts_never_show_outside() {
             .count();
         let shared = || Sandbox::new().mount().propagation(Propagation::Shared);
         for sandbox in [shared(), Sandbox::new().mount().inherit_propagation()] {
+            // What is made on a stage over the root cannot be kept inside.
+            let refused = |sandbox: &Sandbox| {
+                let error = try_sh(sandbox, "true").unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+                assert_eq!(before, crate::common::probe::mountinfo("self").unwrap());
+            };
+            let overlay = Overlay::new("/usr").throwaway();
+            refused(&sandbox.clone().overlay("/tmp", overlay));
+            if require::kernel(5, 12).is_err() {
+                refused(&sandbox.pid().proc("/proc"));
+                continue;
+            }
             let error = try_sh(&sandbox.clone().tmpfs("/usr/share"), "true").unwrap_err();
             assert_eq!(error.step(), Some(Step::Propagation), "{error:?}");
             assert!(error.hint().is_some_and(|hint| hint.contains("outside")));

@@ -153,7 +153,7 @@ fn a_template_gives_the_same_mounts() {
 #[test]
 fn a_template_has_no_peers_outside() {
     isolated_as_both(|| {
-        require!(root, new_proc, kernel(6, 15));
+        require!(root, new_proc, overlay, kernel(6, 15));
         let all = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
         mount_change("/", all).unwrap();
         let dir = TempDir::new().unwrap();
