@@ -182,6 +182,29 @@ both_forms! {
         stranger.wait().unwrap();
     }
 
+    /// The process that reaps learns of both at the same time.
+    fn a_signal_that_comes_after_the_end_is_for_the_others() {
+        let sandbox = Sandbox::new().init_with(Init::new().wait_for_all());
+        let script = "(trap 'echo TERM; exit' TERM; echo ready; while :; do sleep 0.01; done) & read x; exit 5";
+        let (mut child, mut lines) = start(shell(sandbox, script));
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        let pid = child.id().cast_signed();
+        let [program] = probe::children(pid).try_into().unwrap();
+        let stopped = Pid::from_raw(pid).unwrap();
+        kill_process(stopped, Signal::STOP).unwrap();
+        while probe::status(pid, "State").unwrap() != "T (stopped)" {
+            std::thread::yield_now();
+        }
+        drop(child.stdin.take());
+        while !probe::children(pid).iter().any(|process| process.pid == program.pid && process.is_zombie()) {
+            std::thread::yield_now();
+        }
+        child.signal(libc::SIGTERM).unwrap();
+        kill_process(stopped, Signal::CONT).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(5));
+    }
+
     fn in_a_root_without_proc() {
         require!(exec_without_dev);
         let mut sandbox = Sandbox::new()

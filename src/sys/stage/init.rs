@@ -239,6 +239,8 @@ impl<'a> Init<'a> {
             // The kernel has it for PID 1 alone.
             self.end();
         }
+        // What a program gets that has ended is lost, and it may be for the others.
+        self.reap();
         // A terminal stops the whole group.
         let to_group = self.job.is(setting::SIGNAL_GROUP)
             || (self.job.is(setting::FOREGROUND) && signal == calls::SIGCONT);
