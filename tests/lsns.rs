@@ -18,6 +18,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -125,20 +126,31 @@ fn animals(dir: &Path) -> Vec<Animal> {
     }
     drop(net);
     let others = UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
-    let mut animals = vec![
-        Animal::new(|_| sys::unshare(others).unwrap()),
-        // The first of the two has no process.
-        Animal::new(|_| (nest(), nest())),
-        Animal::new(|_| {
-            let net = fs::File::open(dir.join("one")).unwrap();
-            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&net), None)
-                .unwrap();
-        }),
-    ];
-    for animal in &mut animals {
-        animal.told();
+    let mut alone = Animal::new(|_| sys::unshare(others).unwrap());
+    alone.told();
+    let nested = nested();
+    let mut entered = Animal::new(|_| {
+        let net = fs::File::open(dir.join("one")).unwrap();
+        rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&net), None).unwrap();
+    });
+    entered.told();
+    vec![alone, nested, entered]
+}
+
+/// In the second of two user namespaces, of which the first has no process. Where the inner one has the lower
+/// number, which is the kernel's choice, the other lsns puts the outer one at another place.
+fn nested() -> Animal {
+    loop {
+        let mut animal = Animal::new(|tell| {
+            for _ in 0..2 {
+                nest();
+                tell.tell(fs::metadata("/proc/self/ns/user").unwrap().ino());
+            }
+        });
+        if animal.told().is_sorted() {
+            return animal;
+        }
     }
-    animals
 }
 
 #[test]
