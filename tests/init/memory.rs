@@ -3,6 +3,7 @@
 use super::{both_forms, require_stage, sandbox, shell};
 use crate::common::{isolated, probe, require};
 use std::fs;
+use std::io::{Read, Write};
 
 /// Runs until its standard input ends.
 fn waiting() -> ringfence::Command {
@@ -33,7 +34,11 @@ both_forms! {
         let text = String::from_utf8(output.unwrap().stdout).unwrap();
         assert!(!text.is_empty());
         let kept: std::os::fd::OwnedFd = tempfile::tempfile().unwrap().into();
-        let mut child = waiting().descriptor(kept, 7).spawn().unwrap();
+        let command = waiting().stdout(ringfence::Stdio::piped());
+        let mut child = command.descriptor(kept, 7).spawn().unwrap();
+        // The dynamic linker is done with its files once something has come back.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let program = probe::children(i32::try_from(child.id()).unwrap());
         let [program] = program.as_slice() else { panic!("{program:?}") };
         let mut numbers: Vec<_> = fs::read_dir(format!("/proc/{}/fd", program.pid))
