@@ -91,10 +91,10 @@ impl User {
     /// Until every process of the program's group runs again: a stop that comes before is undone.
     fn until_it_runs(&self) {
         let runs = || {
-            let group = self.foreground().as_raw_pid();
+            let group = self.foreground();
             let mut members = probe::processes();
-            members.retain(|process| process.group == group);
-            self.foreground() != self.tool && members.iter().all(|process| process.state != 'T')
+            members.retain(|process| process.group == group.as_raw_pid());
+            group != self.tool && members.iter().all(|process| process.state != 'T')
         };
         while !runs() {
             std::thread::yield_now();
