@@ -53,6 +53,7 @@ mod socket;
 pub mod sysctl;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod wire;
 
 pub use address::{Address, Scope};
@@ -71,3 +72,4 @@ pub use nft::{Forward, Nft, Ports, Publish, Table};
 pub use pool::NetPool;
 pub use route::{Route, RouteKind};
 pub use rule::{Family, Rule, RuleAction};
+pub use uplink::{Uplink, UplinkBuilder};
