@@ -106,7 +106,7 @@ fn the_interface_is_as_it_was_asked_for_and_goes_with_its_uplink() {
             .net(net("10.7.0.0/22"))
             .mtu(1400);
         for _ in 0..3 {
-            let attached = uplink.clone().ipv6().attach(&namespace).unwrap();
+            let attached = uplink.attach(&namespace).unwrap();
             let shown = &ip(&namespace, "addr show wan")[0];
             assert_eq!(shown["mtu"], 1400);
             let addresses = shown["addr_info"].as_array().unwrap();

@@ -141,7 +141,8 @@ impl UplinkBuilder {
     /// helper takes; [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the helper is not installed;
     /// [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut) if it is not ready in time. If it ends instead, the error says
     /// what it has written: such as that there is an interface of that name, or that it may not open `/dev/net/tun`.
-    /// `EPERM` for a namespace of a user namespace that is not the caller's or within it. Nothing stays behind.
+    /// `EPERM` for a namespace of a user namespace that is not the caller's or within it. As with
+    /// [`Sandbox::init`](crate::Sandbox::init), the caller's `/proc` has to show the caller's pids. Nothing stays behind.
     pub fn attach(&self, namespace: &Namespace<Net>) -> Result<Uplink> {
         self.check()?;
         let owner = namespace.user_namespace()?;
