@@ -77,11 +77,8 @@ pub(super) fn connect(
         member.number = reserve(network, member.number, name)?;
         match plug(network, namespace, member.number) {
             Ok(()) => break,
-            // One that has left, and whose namespace is still there, or was until now.
-            Err(error)
-                if error.raw_os_error() == Some(libc::EEXIST)
-                    && (is_plugged(&member) || inside.link(INSIDE).is_err()) =>
-            {
+            // The number of one that has left, and whose namespace is still there, or was until now.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !has_eth0(&inside)? => {
                 network.leave(member.number);
             }
             Err(error) => return Err(error),
@@ -125,9 +122,12 @@ fn reserve(network: &Inner, after: u32, name: Option<&str>) -> Result<u32> {
     Ok(number)
 }
 
-fn is_plugged(member: &Member) -> bool {
-    let port = port(member.network.index, member.number);
-    member.network.netlink.link(port).is_ok()
+fn has_eth0(inside: &Netlink) -> Result<bool> {
+    match inside.link_uncounted(&INSIDE.into()) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// One message: both ends, the outer one a port of the bridge.
