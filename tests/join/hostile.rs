@@ -226,7 +226,7 @@ fn descriptors(pid: i32) -> Vec<String> {
 #[test]
 fn the_socket_is_all_that_is_left_for_exec_to_close() {
     isolated(|| {
-        require!(seccomp_notify, userns);
+        require!(root, seccomp_notify, userns);
         stage!();
         let target = target();
         let plan = joining(&target).compile().unwrap();
