@@ -257,7 +257,7 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
     let (step, errno, call) = (op.step, fail.errno, fail.call);
     let hint = match step {
         Step::Init if (call, errno) == (Call::Execveat, Errno::NOENT) => {
-            "before Linux 6.13 the security module TOMOYO wants to see a program in memory at /dev/fd: mount /dev and /proc inside, or leave the module out (lsm= on the kernel's command line)"
+            "the security module TOMOYO may have to see a program in memory at /dev/fd: mount /dev and /proc inside, or leave the module out (lsm= on the kernel's command line)"
         }
         Step::IdMap if matches!(errno, Errno::ACCESS) => {
             "this process is not dumpable (PR_SET_DUMPABLE, or it changed its ids): its files in /proc belong to root, and it may not map ids"

@@ -171,17 +171,11 @@ fn maps_are_written_from_the_table_that_the_child_was_made_in() {
 /// The socket that a listener of a filter comes by, and the pipes, have high numbers.
 #[test]
 fn a_listener_of_a_filter_comes_through() {
-    use ringfence::lockdown::{Instruction, SeccompFilter};
+    use ringfence::lockdown::SeccompFilter;
     isolated(|| {
         common::require!(seccomp_notify);
         let Some(_held) = many() else { return };
-        // BPF_RET | BPF_K
-        let allow = SeccompFilter::new([Instruction {
-            code: 6,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_ALLOW,
-        }]);
+        let allow = SeccompFilter::new([common::seccomp::ALLOW]);
         let sandbox = Sandbox::new()
             .seccomp(allow.clone())
             .seccomp(allow.notify());

@@ -127,6 +127,10 @@ impl<'a> Change<'a> {
             Self::Address(address) => both(address, indexes),
             Self::Route(route) => both(route, indexes),
             Self::Neighbour(neighbour) => both(neighbour, indexes),
+            // One that is there already is not added, and stays.
+            Self::Fdb(entry) if entry.is_one_of_many() && indexes.has(entry)? => {
+                Ok((entry.add(indexes)?, None))
+            }
             Self::Fdb(entry) => both(entry, indexes),
             Self::Rule(rule) => both(rule, indexes),
         }
@@ -214,6 +218,15 @@ impl<'n> Indexes<'n> {
             LinkRef::Index(index) => self.new.contains_key(index),
             LinkRef::Name(name) => self.new_names.contains(name),
         }
+    }
+
+    fn has(&mut self, entry: &FdbEntry) -> Result<bool> {
+        if self.is_new(&entry.link) {
+            return Ok(false);
+        }
+        let index = self.get(&entry.link)?;
+        let all = self.netlink.fdb()?;
+        Ok(all.iter().any(|other| entry.is(other, index)))
     }
 
     fn rename(&mut self, link: &LinkRef, name: &str) -> Result<()> {

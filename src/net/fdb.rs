@@ -66,7 +66,7 @@ pub struct FdbEntry {
 
 impl FdbEntry {
     /// The address of a vxlan's entries for frames that no other is for. There may be several of it, and each gets
-    /// a copy.
+    /// a copy. Adding one that is there already is no error, and changes nothing.
     pub const EVERYBODY: Mac = Mac([0; 6]);
 
     /// Frames for this address leave a bridge by this port.
@@ -102,6 +102,17 @@ impl FdbEntry {
         self.state = state;
         self
     }
+
+    /// Whether there may be several for its address, so that one more is not refused.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.mac == Self::EVERYBODY
+    }
+
+    /// Whether it leads where a listed one does, on the interface with this index.
+    pub(super) fn is(&self, listed: &Self, index: u32) -> bool {
+        let of = |entry: &Self| (entry.mac, entry.table, entry.destination, entry.vlan);
+        listed.link == LinkRef::Index(index) && of(listed) == of(self)
+    }
 }
 
 impl Entry for FdbEntry {
@@ -135,11 +146,10 @@ impl Entry for FdbEntry {
         Ok(message)
     }
 
-    /// Of the entries for everybody there may be several, so they are not refused where there is one.
     fn add(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
-        let more = match self.mac {
-            Self::EVERYBODY => libc::NLM_F_APPEND,
-            _ => libc::NLM_F_EXCL,
+        let more = match self.is_one_of_many() {
+            true => libc::NLM_F_APPEND,
+            false => libc::NLM_F_EXCL,
         };
         let flags = libc::NLM_F_CREATE | more;
         self.message(Self::NEW, flags as u16, indexes)

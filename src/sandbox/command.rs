@@ -257,8 +257,8 @@ impl Command {
     /// see [`Sandbox::init`].
     ///
     /// Where the caller has no controlling terminal, or is in the background of it, only the group
-    /// is made. Where it has one and its own process group is not in its pid namespace, as that of a process 1
-    /// which is not a session leader, it could not take the terminal back: spawning fails.
+    /// is made. Where neither its own process group nor the one in the foreground is in its pid namespace, as with a
+    /// process 1 that is not a session leader, it could not take the terminal back: spawning fails.
     #[doc(alias = "tcsetpgrp")]
     #[doc(alias = "setpgid")]
     pub fn foreground(mut self) -> Self {

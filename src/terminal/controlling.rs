@@ -13,8 +13,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub(crate) struct Controlling {
     fd: OwnedFd,
-    /// The caller's process group.
-    own: Pid,
     /// The program's process group, once it is known.
     program: Option<Pid>,
     /// The caller has given the terminal away, or the child is about to take it.
@@ -32,14 +30,14 @@ impl Controlling {
         else {
             return Ok(None);
         };
-        let Some(own) = process::own_group() else {
+        // What is in the foreground may be the caller's own group. One that has a number is not.
+        if process::own_group().is_none() && foreground_is_outside(fd.as_fd()) {
             return Err(unnamed_group());
-        };
+        }
         Ok(Some(Self {
-            given: is_foreground(fd.as_fd(), own),
+            given: is_foreground(fd.as_fd()),
             modes,
             fd,
-            own,
             program: None,
             stopped_with: None,
         }))
@@ -47,7 +45,7 @@ impl Controlling {
 
     /// The caller leads the session: nobody would continue it if it stopped.
     pub(crate) fn leads_session(&self) -> bool {
-        process::own_session() == Some(self.own)
+        process::own_group().is_some_and(|own| process::own_session() == Some(own))
     }
 
     /// The terminal for the child to take. Not from the background: there it is somebody else's.
@@ -72,7 +70,7 @@ impl Controlling {
     pub(crate) fn continued(&mut self) {
         let Some(program) = self.program else { return };
         // It has lost it again if the caller has it, who may have been stopped by somebody else.
-        if !is_foreground(self.fd.as_fd(), self.own) {
+        if !is_foreground(self.fd.as_fd()) {
             return;
         }
         let modes = self.stopped_with.take();
@@ -95,7 +93,9 @@ impl Controlling {
         }
         // A terminal that has hung up is nobody's any more.
         from_background(|| {
-            let _ = tcsetpgrp(&self.fd, self.own);
+            if let Some(own) = process::own_group() {
+                let _ = tcsetpgrp(&self.fd, own);
+            }
             if restore {
                 let _ = tcsetattr(&self.fd, OptionalActions::Now, &self.modes);
             }
@@ -126,12 +126,17 @@ fn find() -> Option<OwnedFd> {
 /// The kernel tells the group of no other terminal, unless asked by the master's side.
 fn is_controlling(stream: &BorrowedFd<'_>) -> bool {
     let is_master = rustix::pty::ptsname(stream, Vec::new()).is_ok();
-    // The error is rustix's own: the group in the foreground is in no pid namespace of the caller's.
-    !is_master && matches!(tcgetpgrp(stream), Ok(_) | Err(Errno::OPNOTSUPP))
+    !is_master && (tcgetpgrp(stream).is_ok() || foreground_is_outside(stream.as_fd()))
 }
 
-fn is_foreground(terminal: BorrowedFd<'_>, group: Pid) -> bool {
-    tcgetpgrp(terminal) == Ok(group)
+/// Whether the caller's process group, which may change, is the one in the foreground.
+fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
+    process::own_group().is_some_and(|own| tcgetpgrp(terminal) == Ok(own))
+}
+
+/// Whether the group in the foreground is not in the caller's pid namespace. The error is rustix's own.
+fn foreground_is_outside(terminal: BorrowedFd<'_>) -> bool {
+    tcgetpgrp(terminal) == Err(Errno::OPNOTSUPP)
 }
 
 fn unnamed_group() -> Error {

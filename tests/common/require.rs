@@ -148,7 +148,7 @@ pub(crate) fn new_proc() -> Result<(), String> {
 }
 
 /// Programs that are executed by descriptor in a root without /dev/fd, which the security module TOMOYO
-/// forbids before Linux 6.13.
+/// forbids where it is on, as on 5.10.
 pub(crate) fn exec_without_dev() -> Result<(), String> {
     let maps = OwnMaps::new();
     let dir = TempDir::new().map_err(|error| error.to_string())?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use ringfence::lockdown::{Capabilities, CapabilitySets, Instruction, SeccompFilter};
+use ringfence::lockdown::{Capabilities, CapabilitySets, SeccompFilter};
 use ringfence::ns::{Namespace, Net, User};
 use ringfence::{ErrorKind, IdMap, Kind, MountLock, Sandbox, Stdio, Step};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -144,17 +144,11 @@ fn the_program_is_bound_in_it() {
     isolated_as_both(|| {
         require!(userns);
         stage!();
-        let allow = Instruction {
-            code: 6,
-            jt: 0,
-            jf: 0,
-            k: libc::SECCOMP_RET_ALLOW,
-        };
         let kill = Capabilities::KILL;
         let sandbox = Sandbox::new()
             .join_user_last(&new())
             .capabilities(CapabilitySets::keep(kill).ambient(kill))
-            .seccomp(SeccompFilter::new([allow]));
+            .seccomp(SeccompFilter::new([seccomp::ALLOW]));
         let waiting = Waiting::start(&sandbox);
         for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             let found = probe::status(waiting.id().to_string(), set).unwrap();

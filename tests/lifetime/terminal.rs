@@ -453,9 +453,17 @@ fn a_group_outside_of_the_pid_namespace_could_not_take_it_back() {
                     .foreground();
                 let error = command.spawn().unwrap_err();
                 write!(writer, "{:?} {error:#}", error.kind()).unwrap();
+                signal::ignore(libc::SIGTTOU);
+                // Another has it: the caller is in the background, which it need not take back.
+                let (mut ready, other) = in_foreground();
+                ready.read_exact(&mut [0]).unwrap();
+                let in_background = command.spawn().unwrap().wait_in_foreground().unwrap();
+                assert_eq!(tcgetpgrp(std::io::stdin()), Ok(other));
+                assert_eq!(in_background.code(), Some(5));
+                kill_process(other, Signal::KILL).unwrap();
+                waitpid(Some(other), WaitOptions::empty()).unwrap();
                 // As a shell does.
                 setpgid(None, None).unwrap();
-                signal::ignore(libc::SIGTTOU);
                 tcsetpgrp(std::io::stdin(), getpgrp()).unwrap();
                 wait(&command)
             })
@@ -468,6 +476,20 @@ fn a_group_outside_of_the_pid_namespace_could_not_take_it_back() {
         );
         assert_eq!(code, 5);
     });
+}
+
+/// A process that makes its group the one in the foreground, says so and stays.
+fn in_foreground() -> (PipeReader, Pid) {
+    let (ready, mut writer) = pipe().unwrap();
+    let Some(pid) = sys::fork().unwrap() else {
+        setpgid(None, None).unwrap();
+        tcsetpgrp(std::io::stdin(), getpgrp()).unwrap();
+        writer.write_all(b"1").unwrap();
+        loop {
+            std::thread::park();
+        }
+    };
+    (ready, Pid::from_raw(pid).unwrap())
 }
 
 #[test]

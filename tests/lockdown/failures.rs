@@ -2,10 +2,10 @@
 
 use super::{Stage, Way, on_each};
 use crate::common::leaks::{Census, assert_same};
-use crate::common::seccomp::{Arg, Filter};
+use crate::common::seccomp::{ALLOW, Arg, Filter};
 use crate::common::{in_forked_child, isolated_as_both, require};
 use ringfence::lockdown::{Capabilities, CapabilitySets, IoPriority, Resource, Rlimit};
-use ringfence::lockdown::{Instruction, SeccompFilter, Securebits};
+use ringfence::lockdown::{SeccompFilter, Securebits};
 use ringfence::{Plan, Sandbox, Step};
 use std::path::Path;
 
@@ -13,12 +13,6 @@ use std::path::Path;
 const INJECTED: i32 = libc::EXDEV;
 
 fn everything(way: Way) -> Sandbox {
-    let allow = Instruction {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_ALLOW,
-    };
     let kill = Capabilities::KILL;
     way.sandbox()
         .rlimit(Resource::Core, Rlimit::fixed(0))
@@ -27,7 +21,7 @@ fn everything(way: Way) -> Sandbox {
         .affinity(0..64)
         .securebits(Securebits::NO_SETUID_FIXUP)
         .capabilities(CapabilitySets::keep(kill).ambient(kill))
-        .seccomp(SeccompFilter::new([allow]))
+        .seccomp(SeccompFilter::new([ALLOW]))
 }
 
 /// What refuses a call, and the step that it is of.

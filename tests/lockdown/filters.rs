@@ -1,6 +1,7 @@
 //! Filters of system calls: how many there are, what they do, and who hears of it.
 
 use super::{Stage, Way, fields, on_each, read_inside};
+use crate::common::seccomp::ALLOW;
 use crate::common::sys::{self, Answer};
 use crate::common::{isolated_as_both, isolated_as_user, probe, require};
 use ringfence::lockdown::{Instruction, SeccompFilter};
@@ -11,11 +12,7 @@ use std::time::{Duration, Instant};
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 
 fn allow() -> SeccompFilter {
-    SeccompFilter::new([instruction(
-        libc::BPF_RET | libc::BPF_K,
-        0,
-        libc::SECCOMP_RET_ALLOW,
-    )])
+    SeccompFilter::new([ALLOW])
 }
 
 /// What one system call is answered by; all others are allowed.

@@ -1,8 +1,9 @@
 //! A program that joins the namespaces of another is bound there, with the privilege that it has there.
 
 use super::fields;
+use crate::common::seccomp::ALLOW;
 use crate::common::{isolated, isolated_as_both, probe, require};
-use ringfence::lockdown::{Capabilities, CapabilitySets, Instruction, SeccompFilter};
+use ringfence::lockdown::{Capabilities, CapabilitySets, SeccompFilter};
 use ringfence::{Child, IdMap, Sandbox, Stdio};
 
 /// A process with namespaces to join.
@@ -12,20 +13,14 @@ fn target(sandbox: Sandbox) -> Child {
     piped.spawn().unwrap_or_else(|error| panic!("{error:?}"))
 }
 
-fn allow() -> SeccompFilter {
-    SeccompFilter::new([Instruction {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_ALLOW,
-    }])
-}
-
 fn assert_bound(target: &Child, uid: Option<u32>, gate: bool) {
     let (keep, ambient) = (Capabilities::KILL | Capabilities::CHOWN, Capabilities::KILL);
     let sets = CapabilitySets::keep(keep).ambient(ambient);
     let sandbox = Sandbox::new().join_all(target.id()).capabilities(sets);
-    let command = sandbox.seccomp(allow()).nice(5).command("/bin/cat");
+    let command = sandbox
+        .seccomp(SeccompFilter::new([ALLOW]))
+        .nice(5)
+        .command("/bin/cat");
     let mut command = command
         .arg("/proc/thread-self/status")
         .stdout(Stdio::piped());

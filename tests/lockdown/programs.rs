@@ -1,18 +1,11 @@
 //! What `compile` says of a filter's program is what the kernel says of it.
 
+use crate::common::seccomp::ALLOW;
 use crate::common::{isolated_as_both, sys};
 use ringfence::lockdown::SeccompFilter;
 use ringfence::{ErrorKind, Sandbox};
 use rustix::thread::set_no_new_privs;
 use std::sync::mpsc;
-
-/// `BPF_RET | BPF_K`, `SECCOMP_RET_ALLOW`.
-const ALLOW: libc::sock_filter = libc::sock_filter {
-    code: 6,
-    jt: 0,
-    jf: 0,
-    k: libc::SECCOMP_RET_ALLOW,
-};
 
 /// Codes that there are in classic BPF, not all of which seccomp(2) knows.
 const CODES: &[u16] = &[

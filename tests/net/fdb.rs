@@ -114,6 +114,29 @@ fn entries_are_what_bridge_shows() {
 }
 
 #[test]
+fn a_failing_batch_leaves_what_was_there_for_everybody() {
+    with_capabilities!({
+        require!(netns, program("bridge"));
+        let (namespace, netlink) = with_bridge();
+        let [old, new] = ["192.0.2.7", "192.0.2.8"].map(address);
+        let to = |host| FdbEntry::tunnel("vx0", FdbEntry::EVERYBODY, host);
+        netlink.add(to(old)).unwrap();
+        let before = steady(&namespace);
+        let batch = netlink.batch().add(to(old)).add(to(new));
+        batch.add(Link::bridge("br0")).commit().unwrap_err();
+        assert_eq!(steady(&namespace), before);
+        netlink
+            .batch()
+            .add(to(old))
+            .commit()
+            .unwrap()
+            .undo()
+            .unwrap();
+        assert_eq!(steady(&namespace), before);
+    });
+}
+
+#[test]
 fn what_bridge_adds_is_listed() {
     with_capabilities!({
         require!(netns, program("bridge"));

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use ringfence::{Child, Command, Extent, IdMap, Rootfs, Sandbox, Stdio};
 
 use crate::common::probe;
+use crate::common::seccomp::ALLOW;
 
 /// What the program shows of itself.
 const FILES: [&str; 9] = [
@@ -216,14 +217,9 @@ impl Drop for SetOnDrop<'_> {
 /// All that binds a program without changing what it sees, but for a filter with a listener: a process that
 /// is filtered by the test has no room for another.
 pub(crate) fn locked_down(sandbox: Sandbox) -> Sandbox {
-    use ringfence::lockdown::{Capabilities, CapabilitySets, Instruction, IoPriority};
+    use ringfence::lockdown::{Capabilities, CapabilitySets, IoPriority};
     use ringfence::lockdown::{Resource, Rlimit, SeccompFilter, Securebits};
-    let allow = SeccompFilter::new([Instruction {
-        code: 6,
-        jt: 0,
-        jf: 0,
-        k: libc::SECCOMP_RET_ALLOW,
-    }]);
+    let allow = SeccompFilter::new([ALLOW]);
     let kill = Capabilities::KILL;
     sandbox
         .rlimit(Resource::Stack, Rlimit::new(1 << 22, 1 << 23))
