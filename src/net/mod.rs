@@ -51,6 +51,7 @@ mod route;
 mod rule;
 mod socket;
 pub mod sysctl;
+mod temporary;
 #[cfg(test)]
 mod tests;
 mod uplink;

@@ -1,14 +1,15 @@
 //! Uplinks by the helpers themselves, to servers on a loopback address of this machine.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::thread;
 
-use ringfence::net::{Netlink, Network, Uplink, UplinkBuilder};
+use ringfence::net::{Address, Netlink, Network, Uplink, UplinkBuilder};
 use ringfence::ns::{Namespace, Net};
 use ringfence::{Bind, ErrorKind, IdMap, Sandbox, Step};
 
-use super::{ip, names, net, with_capabilities};
+use super::network::enter;
+use super::{ip, names, net, tcp, udp, with_capabilities};
 use crate::common::{isolated_as_both, require};
 use crate::support::{is_privileged, sh, shell};
 
@@ -128,6 +129,48 @@ fn the_interface_is_as_it_was_asked_for_and_goes_with_its_uplink() {
             drop(attached);
             assert_eq!(names(&inside).unwrap(), ["lo"]);
         }
+    });
+}
+
+/// By all addresses of the host: its own here, for slirp4netns lets no answer by UDP to a loopback address.
+fn publishes(uplink: UplinkBuilder) {
+    let host = enter();
+    let address = Address::new("lo", net("198.51.100.1/32"));
+    Netlink::current().unwrap().add(address).unwrap();
+    let inside = Namespace::<Net>::create().unwrap();
+    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
+    let uplink = uplink.publish_tcp(any, 80).publish_udp(any, 80);
+    let attached = uplink.attach(&inside).unwrap();
+    let outside = "198.51.100.1:8080".parse().unwrap();
+    let bound = (Ipv4Addr::UNSPECIFIED, 80).into();
+    tcp(&host, (Ipv4Addr::LOCALHOST, 8080).into(), &inside, bound);
+    tcp(&host, outside, &inside, bound);
+    udp(&host, outside, &inside, bound);
+    // The ports are taken.
+    let other = Namespace::<Net>::create().unwrap();
+    let error = uplink.attach(&other).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.step()),
+        (ErrorKind::System, Some(Step::Uplink))
+    );
+    assert_eq!(names(&Netlink::open(&other).unwrap()).unwrap(), ["lo"]);
+    drop(attached);
+    drop(uplink.attach(&other).unwrap());
+}
+
+#[test]
+fn slirp4netns_publishes_ports() {
+    with_capabilities!({
+        require!(netns, tun, program("slirp4netns"));
+        publishes(Uplink::slirp4netns());
+    });
+}
+
+#[test]
+fn pasta_publishes_ports() {
+    with_capabilities!({
+        require!(netns, tun, program("pasta"));
+        publishes(Uplink::pasta());
     });
 }
 

@@ -1,6 +1,7 @@
 //! What the helpers of uplinks are given, and what becomes of them, by scripts that stand for them.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -149,6 +150,9 @@ fn slirp4netns_gets_what_it_documents() {
             "{}",
             given.leads_to(6)
         );
+        // What is typed at the caller's terminal does not end it.
+        let session = |pid: i32| probe::Process::read(pid).unwrap().session;
+        assert_ne!(session(given.pid), session(getpid().as_raw_pid()));
         drop(attached);
         assert!(probe::Process::read(given.pid).is_none());
 
@@ -162,6 +166,7 @@ fn slirp4netns_gets_what_it_documents() {
         for absent in ["--disable-host-loopback", "--enable-ipv6"] {
             assert!(!given.contains(&absent.to_owned()), "{given:?}");
         }
+        assert!(!given.iter().any(|one| one.contains("api")), "{given:?}");
     });
 }
 
@@ -179,7 +184,7 @@ fn pasta_gets_what_it_documents() {
         let ids = format!("{}:{}", geteuid().as_raw(), getegid().as_raw());
         let expected = "--foreground --quiet --config-net --no-netns-quit --pid /proc/self/fd/2 \
             --ns-ifname tap0 --mtu 65520 --netmask 24 --address 10.0.2.100 --gateway 10.0.2.2 \
-            --dns-forward 10.0.2.3 --tcp-ports none --udp-ports none --tcp-ns none --udp-ns none \
+            --dns-forward 10.0.2.3 --tcp-ns none --udp-ns none --tcp-ports none --udp-ports none \
             --no-map-gw --ipv4-only";
         let mut expected: Vec<String> = expected.split_whitespace().map(String::from).collect();
         expected.extend(as_root(&["--runas", &ids]));
@@ -196,8 +201,16 @@ fn pasta_gets_what_it_documents() {
         drop(attached);
         assert!(probe::Process::read(given.pid).is_none());
 
-        drop(uplink.host_loopback().ipv6().attach(&namespace).unwrap());
+        let outside = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let open = uplink
+            .host_loopback()
+            .ipv6()
+            .publish_tcp(outside(8080), 80)
+            .publish_tcp(outside(8443), 443);
+        drop(open.attach(&namespace).unwrap());
         let given = helper.given().arguments;
+        let ports = "--tcp-ports 127.0.0.1/8080:80 --tcp-ports 127.0.0.1/8443:443 --udp-ports none";
+        assert!(given.join(" ").contains(ports), "{given:?}");
         for absent in ["--no-map-gw", "--ipv4-only"] {
             assert!(!given.contains(&absent.to_owned()), "{given:?}");
         }
@@ -287,13 +300,47 @@ fn a_helper_that_fails_leaves_its_words_and_nothing_else() {
             let error = fails(&uplink, &namespace);
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
 
-            let error = fails(&kind.program("/nowhere/helper"), &namespace);
+            let error = fails(&kind.clone().program("/nowhere/helper"), &namespace);
             assert_eq!(
                 (error.kind(), error.step()),
                 (ErrorKind::NotFound, Some(Step::Exec))
             );
             assert!(error.hint().unwrap().contains("package"), "{error:?}");
         }
+    });
+}
+
+#[test]
+fn requests_to_slirp4netns_leave_no_socket() {
+    isolated_as_both(|| {
+        require!(userns, netns);
+        let child = inside();
+        let namespace = child.namespaces().unwrap().net.unwrap();
+        let outside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080);
+        let helper = StandIn::new(&(RECORD.to_owned() + SLIRP4NETNS_IS_READY));
+        let uplink = Uplink::slirp4netns()
+            .program(helper.path())
+            .publish_udp(outside, 80);
+        // It does not listen.
+        let error = fails(&uplink, &namespace);
+        assert_eq!(
+            (error.kind(), error.step()),
+            (ErrorKind::NotFound, Some(Step::Uplink))
+        );
+        assert!(
+            error.to_string().contains("udp 127.0.0.1:8080 to port 80"),
+            "{error}"
+        );
+        let given = helper.given();
+        let socket = "--api-socket=/proc/self/fd/7/api".to_owned();
+        assert!(given.arguments.contains(&socket), "{:?}", given.arguments);
+        let directory = Path::new(given.leads_to(7));
+        assert!(
+            directory.starts_with(std::env::temp_dir()),
+            "{}",
+            directory.display()
+        );
+        assert!(!directory.exists());
     });
 }
 
@@ -401,6 +448,9 @@ fn what_no_interface_or_helper_takes_is_refused_before_it_starts() {
                 refused(uplink.clone().mtu(mtu), "mtu");
             }
             refused(uplink.clone().ipv6().mtu(1279), "mtu");
+            let outside = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            refused(uplink.clone().publish_tcp(outside(0), 80), "publish_tcp");
+            refused(uplink.clone().publish_udp(outside(80), 0), "publish_udp");
             for small in ["10.0.2.0/26", "0.0.0.0/0", "fd00::/64"] {
                 let uplink = uplink.clone().net(net(small));
                 assert_eq!(

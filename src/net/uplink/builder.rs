@@ -8,7 +8,8 @@ use crate::net::link::check_name;
 use crate::ns::{Namespace, Net, User};
 use crate::sandbox::command::SETUP_TIMEOUT;
 use std::ffi::{OsStr, OsString};
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddrV4};
 use std::time::Duration;
 
 /// The number of an address in the uplink's network, as slirp4netns fixes it.
@@ -43,7 +44,25 @@ pub struct UplinkBuilder {
     pub(super) mtu: u32,
     pub(super) ipv6: bool,
     pub(super) host_loopback: bool,
+    pub(super) published: Vec<Published>,
     pub(super) setup_timeout: Duration,
+}
+
+/// A port of the outside that leads to one inside.
+#[derive(Clone, Debug)]
+pub(super) struct Published {
+    setter: &'static str,
+    /// `tcp` or `udp`.
+    pub(super) protocol: &'static str,
+    pub(super) outside: SocketAddrV4,
+    pub(super) inside: u16,
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (protocol, outside, inside) = (self.protocol, self.outside, self.inside);
+        write!(f, "{protocol} {outside} to port {inside}")
+    }
 }
 
 impl UplinkBuilder {
@@ -56,6 +75,7 @@ impl UplinkBuilder {
             mtu: MAX_MTU,
             ipv6: false,
             host_loopback: false,
+            published: Vec::new(),
             setup_timeout: SETUP_TIMEOUT,
         }
     }
@@ -97,6 +117,37 @@ impl UplinkBuilder {
     /// IPv6, too: by slirp4netns in the network `fd00::/64`, by pasta with the addresses and routes of the outside.
     pub fn ipv6(mut self) -> Self {
         self.ipv6 = true;
+        self
+    }
+
+    /// A TCP port of the outside leads to a port inside, where a program listens on all addresses. With `0.0.0.0` all
+    /// addresses of the outside have it.
+    ///
+    /// Of a [`Network`](crate::net::Network) that is the namespace of the bridge, whose
+    /// [`publish`](crate::net::Network::publish) leads on to a member.
+    pub fn publish_tcp(self, outside: SocketAddrV4, inside: u16) -> Self {
+        self.publish("publish_tcp", "tcp", outside, inside)
+    }
+
+    /// A UDP port, as [`publish_tcp`](Self::publish_tcp). slirp4netns lets no answer to the outside's loopback
+    /// addresses unless [`host_loopback`](Self::host_loopback) is set.
+    pub fn publish_udp(self, outside: SocketAddrV4, inside: u16) -> Self {
+        self.publish("publish_udp", "udp", outside, inside)
+    }
+
+    fn publish(
+        mut self,
+        setter: &'static str,
+        protocol: &'static str,
+        outside: SocketAddrV4,
+        inside: u16,
+    ) -> Self {
+        self.published.push(Published {
+            setter,
+            protocol,
+            outside,
+            inside,
+        });
         self
     }
 
@@ -165,7 +216,11 @@ impl UplinkBuilder {
             let what = format!("{} is no IPv4 network of 128 addresses or more", self.net);
             return Err(Error::invalid("net", what));
         }
-        Ok(())
+        let is_0 = |port: &&Published| port.outside.port() == 0 || port.inside == 0;
+        match self.published.iter().find(is_0) {
+            Some(port) => Err(Error::invalid(port.setter, format!("0 is no port: {port}"))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn program_or_default(&self) -> &OsStr {

@@ -1,5 +1,6 @@
 //! Starting a helper.
 
+use super::api::Api;
 use super::ready::{Outcome, Ready, read_rest};
 use super::{Uplink, UplinkBuilder, pasta, slirp4netns};
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -29,6 +30,8 @@ pub(super) struct Launch {
     pub(super) command: Command,
     pub(super) ready: Ready,
     pub(super) exit: Option<OwnedFd>,
+    /// By which ports are published once it is ready, if they have not been by its arguments.
+    pub(super) api: Option<Api>,
 }
 
 impl Helper {
@@ -63,7 +66,12 @@ impl Helper {
         // It has our copies of the helper's descriptors, whose end could not be seen then.
         drop(launch.command);
         let mut helper = started.map_err(|error| self.explain(error))?;
-        self.wait(&mut helper, launch.ready, builder.setup_timeout)?;
+        let limit = builder.setup_timeout;
+        self.wait(&mut helper, launch.ready, limit)?;
+        if let (Some(api), Some(to)) = (launch.api, builder.address()) {
+            let mut ports = builder.published.iter();
+            ports.try_for_each(|port| api.publish(port, to, limit))?;
+        }
         Ok(Uplink {
             helper,
             _exit: launch.exit,
@@ -116,12 +124,14 @@ impl Helper {
     }
 }
 
-/// A command that goes, with all that it has started, when the caller does.
+/// A command that goes, with all that it has started, when the caller does, and not by what is typed at the
+/// caller's terminal.
 pub(super) fn command(builder: &UplinkBuilder) -> Command {
     Sandbox::new()
         .init()
         .command(builder.program_or_default())
         .stderr(Stdio::piped())
+        .new_session()
         .die_with_parent()
         .kill_on_drop()
 }

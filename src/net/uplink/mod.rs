@@ -1,5 +1,6 @@
 //! The way of a network namespace to the outside, by a program in user space.
 
+mod api;
 mod builder;
 mod helper;
 mod pasta;
@@ -26,7 +27,8 @@ use std::sync::Arc;
 ///
 /// The outside is the network namespace of the thread that starts it. All that can be reached from there can be
 /// reached from inside, the services of the machine's own addresses among it; only loopback addresses cannot, unless
-/// [`host_loopback`](UplinkBuilder::host_loopback) says so. Nobody outside reaches in.
+/// [`host_loopback`](UplinkBuilder::host_loopback) says so. Nobody outside reaches in but by
+/// [published ports](UplinkBuilder::publish_tcp).
 ///
 /// When this is dropped, the helper is killed and reaped, and the interface goes with it. When the caller ends,
 /// however that happens, the helper does as well. It keeps the namespace alive.

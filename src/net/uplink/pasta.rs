@@ -28,8 +28,15 @@ pub(super) fn launch(builder: &UplinkBuilder, namespaces: Namespaces) -> Launch 
         command = command.arg(option).args(address);
     }
     // All ports that somebody listens on would lead through, in both directions.
-    for option in ["--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"] {
-        command = command.args([option, "none"]);
+    command = command.args(["--tcp-ns", "none", "--udp-ns", "none"]);
+    for (option, protocol) in [("--tcp-ports", "tcp"), ("--udp-ports", "udp")] {
+        let mut ports = specifications(builder, protocol);
+        if ports.is_empty() {
+            ports.push("none".to_owned());
+        }
+        for port in ports {
+            command = command.args([option, &port]);
+        }
     }
     if !builder.host_loopback {
         command = command.arg("--no-map-gw");
@@ -49,5 +56,18 @@ pub(super) fn launch(builder: &UplinkBuilder, namespaces: Namespaces) -> Launch 
         command: command.args(["--netns", "/proc/self/fd/0"]),
         ready: Ready::Pid,
         exit: None,
+        api: None,
     }
+}
+
+/// The ports to publish, in pasta's form.
+fn specifications(builder: &UplinkBuilder, protocol: &str) -> Vec<String> {
+    let ports = builder.published.iter();
+    let ports = ports.filter(|port| port.protocol == protocol);
+    ports
+        .map(|port| {
+            let outside = port.outside;
+            format!("{}/{}:{}", outside.ip(), outside.port(), port.inside)
+        })
+        .collect()
 }

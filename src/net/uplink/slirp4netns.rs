@@ -1,6 +1,7 @@
 //! What slirp4netns(1) is given.
 
 use super::UplinkBuilder;
+use super::api::Api;
 use super::helper::{Launch, Namespaces, command};
 use super::ready::Ready;
 use crate::error::{Error, Result, Step};
@@ -14,6 +15,7 @@ const NET: i32 = 3;
 const USER: i32 = 4;
 const READY: i32 = 5;
 const EXIT: i32 = 6;
+const API: i32 = 7;
 
 pub(super) fn launch(builder: &UplinkBuilder, namespaces: Namespaces) -> Result<Launch> {
     let (ready, says_ready) = pipe()?;
@@ -44,6 +46,15 @@ pub(super) fn launch(builder: &UplinkBuilder, namespaces: Namespaces) -> Result<
             .descriptor(user, USER)
             .arg(format!("--userns-path=/proc/self/fd/{USER}"));
     }
+    let api = match builder.published.is_empty() {
+        true => None,
+        false => Some(Api::create()?),
+    };
+    if let Some(api) = &api {
+        command = command
+            .descriptor(api.directory()?, API)
+            .arg(format!("--api-socket={}", Api::socket(API)));
+    }
     Ok(Launch {
         command: command
             .args(["--netns-type=path", "--"])
@@ -51,6 +62,7 @@ pub(super) fn launch(builder: &UplinkBuilder, namespaces: Namespaces) -> Result<
             .arg(&builder.interface),
         ready: Ready::Pipe(ready.into()),
         exit: Some(exit),
+        api,
     })
 }
 
