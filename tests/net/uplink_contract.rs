@@ -442,7 +442,7 @@ fn what_no_interface_or_helper_takes_is_refused_before_it_starts() {
         for uplink in [Uplink::slirp4netns(), Uplink::pasta()] {
             let uplink = uplink.program("/nowhere");
             for name in ["", "sixteen-bytes-xy", "a b", "a/b"] {
-                refused(uplink.clone().interface(name), "name");
+                refused(uplink.clone().interface(name), "interface");
             }
             for mtu in [0, 67, 65_521] {
                 refused(uplink.clone().mtu(mtu), "mtu");

@@ -4,7 +4,7 @@ use super::Uplink;
 use super::helper::{Helper, Namespaces};
 use crate::error::{Error, Result};
 use crate::net::ip::IpNet;
-use crate::net::link::check_name;
+use crate::net::link::name_flaw;
 use crate::ns::{Namespace, Net, User};
 use crate::sandbox::command::SETUP_TIMEOUT;
 use std::ffi::{OsStr, OsString};
@@ -51,7 +51,6 @@ pub struct UplinkBuilder {
 /// A port of the outside that leads to one inside.
 #[derive(Clone, Debug)]
 pub(super) struct Published {
-    setter: &'static str,
     /// `tcp` or `udp`.
     pub(super) protocol: &'static str,
     pub(super) outside: SocketAddrV4,
@@ -126,24 +125,17 @@ impl UplinkBuilder {
     /// Of a [`Network`](crate::net::Network) that is the namespace of the bridge, whose
     /// [`publish`](crate::net::Network::publish) leads on to a member.
     pub fn publish_tcp(self, outside: SocketAddrV4, inside: u16) -> Self {
-        self.publish("publish_tcp", "tcp", outside, inside)
+        self.publish("tcp", outside, inside)
     }
 
     /// A UDP port, as [`publish_tcp`](Self::publish_tcp). slirp4netns lets no answer to the outside's loopback
     /// addresses unless [`host_loopback`](Self::host_loopback) is set.
     pub fn publish_udp(self, outside: SocketAddrV4, inside: u16) -> Self {
-        self.publish("publish_udp", "udp", outside, inside)
+        self.publish("udp", outside, inside)
     }
 
-    fn publish(
-        mut self,
-        setter: &'static str,
-        protocol: &'static str,
-        outside: SocketAddrV4,
-        inside: u16,
-    ) -> Self {
+    fn publish(mut self, protocol: &'static str, outside: SocketAddrV4, inside: u16) -> Self {
         self.published.push(Published {
-            setter,
             protocol,
             outside,
             inside,
@@ -206,7 +198,10 @@ impl UplinkBuilder {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        check_name(&self.interface)?;
+        if let Some(flaw) = name_flaw(&self.interface) {
+            let what = format!("{:?} {flaw}", self.interface);
+            return Err(Error::invalid("interface", what));
+        }
         let smallest = if self.ipv6 { MIN_MTU_IPV6 } else { MIN_MTU };
         if !(smallest..=MAX_MTU).contains(&self.mtu) {
             let what = format!("{} is not between {smallest} and {MAX_MTU}", self.mtu);
@@ -218,7 +213,13 @@ impl UplinkBuilder {
         }
         let is_0 = |port: &&Published| port.outside.port() == 0 || port.inside == 0;
         match self.published.iter().find(is_0) {
-            Some(port) => Err(Error::invalid(port.setter, format!("0 is no port: {port}"))),
+            Some(port) => {
+                let setter = match port.protocol {
+                    "tcp" => "publish_tcp",
+                    _ => "publish_udp",
+                };
+                Err(Error::invalid(setter, format!("0 is no port: {port}")))
+            }
             None => Ok(()),
         }
     }

@@ -74,6 +74,9 @@ impl Uplink {
     }
 
     /// By pasta(1), which is a name of passt(1), of September 2022 or later.
+    ///
+    /// It takes the outside's default route for its model. Where there is none, new versions have addresses of their
+    /// own inside, below 169.254.0.0/16, in the place of those that the builder says, and old ones give up.
     pub fn pasta() -> UplinkBuilder {
         UplinkBuilder::new(Helper::Pasta)
     }
