@@ -89,6 +89,46 @@ fn against_the_floor() {
     report("network", "veth pair, addresses, route", &contenders);
 }
 
+/// As many as the bridge has addresses for.
+fn as_members() {
+    let bridge = |name, net: &str| {
+        let net: IpNet = net.parse().expect("a net");
+        Network::bridge(name, net).create().expect("root")
+    };
+    let (network, other) = (
+        bridge("ours", "10.9.1.0/24"),
+        bridge("theirs", "10.9.2.0/24"),
+    );
+    let bridge = Netlink::current().expect("a socket").link("theirs");
+    let bridge = bridge.expect("was made").index;
+    let mut floor = raw::Floor::new();
+    let mut ours: Vec<_> = (0..ROUNDS).map(|_| create()).collect();
+    let mut theirs: Vec<_> = (0..ROUNDS).map(|_| create()).collect();
+    let mut used = Vec::new();
+    let mut kept = Vec::new();
+    let [ours, floor] = interleave(
+        ROUNDS,
+        [
+            &mut || {
+                let namespace = ours.pop().expect("enough");
+                let member = network.connect(&namespace, None).expect("root");
+                used.push((namespace, member));
+            },
+            &mut || {
+                let namespace = theirs.pop().expect("enough");
+                let name = format!("m{}", theirs.len());
+                let number = u8::try_from(theirs.len()).expect("fewer") + 2;
+                let [host, inside] = [1, number].map(|last| Ipv4Addr::new(10, 9, 2, last));
+                floor.plug(&namespace, &name, bridge, [host, inside]);
+                kept.push(namespace);
+            },
+        ],
+    );
+    drop(other);
+    let contenders = [("ringfence", &ours), ("floor", &floor)];
+    report("network", "member of a bridge", &contenders);
+}
+
 fn against_ip() {
     let host = Netlink::current().expect("a socket");
     let mut namespaces: Vec<_> = (0..COMMANDS).map(|_| create()).collect();
@@ -169,6 +209,7 @@ fn all(criterion: &mut Criterion) {
     mount_change("/", private).expect("root");
     mount("scratch", "/run", "tmpfs", MountFlags::empty(), None).expect("root");
     against_the_floor();
+    as_members();
     against_ip();
     pool();
     members();

@@ -459,7 +459,7 @@ impl Child {
                     ResourceUsage::from(&waited.usage),
                 );
                 // What process 1 has said of the program, unless it was killed before that.
-                let program = self.control.as_ref().and_then(Control::ended);
+                let program = self.control().and_then(Control::ended);
                 let (status, usage) = program.unwrap_or(own);
                 self.status = Some(status);
                 self.usage = Some(usage);

@@ -17,6 +17,7 @@ use rustix::thread::{UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use super::wire::{Message, Messages};
 
+const ETH0: u32 = 2;
 const UP: u32 = libc::IFF_UP as u32;
 const ADD: u16 = (libc::NLM_F_REQUEST | libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
@@ -87,7 +88,27 @@ impl Floor {
         host: Ipv4Addr,
         inside: Ipv4Addr,
     ) {
-        const ETH0: u32 = 2;
+        let veth = self.veth(namespace, name);
+        let messages = [veth, address(self.next, host)];
+        exchange(&self.outside, messages, &mut self.buffer);
+        self.set_up(namespace, host, inside);
+    }
+
+    /// As a port of a bridge, which has the address of the host.
+    pub(crate) fn plug(
+        &mut self,
+        namespace: &(impl AsFd + AsRawFd),
+        name: &str,
+        bridge: u32,
+        [host, inside]: [Ipv4Addr; 2],
+    ) {
+        let mut veth = self.veth(namespace, name);
+        veth.u32(libc::IFLA_MASTER, bridge);
+        exchange(&self.outside, [veth], &mut self.buffer);
+        self.set_up(namespace, host, inside);
+    }
+
+    fn veth(&mut self, namespace: &impl AsRawFd, name: &str) -> Message {
         self.next += 1;
         let mut veth = Message::new(libc::RTM_NEWLINK, ADD, &link(self.next, UP));
         veth.text(libc::IFLA_IFNAME, name);
@@ -101,9 +122,10 @@ impl Floor {
                 });
             });
         });
-        let messages = [veth, address(self.next, host)];
-        exchange(&self.outside, messages, &mut self.buffer);
+        veth
+    }
 
+    fn set_up(&mut self, namespace: &impl AsFd, host: Ipv4Addr, inside: Ipv4Addr) {
         move_into_link_name_space(namespace.as_fd(), None).expect("root");
         let socket = open();
         move_into_link_name_space(self.home.as_fd(), None).expect("root");

@@ -65,10 +65,20 @@ impl Netlink {
     /// # Privileges
     /// Those of [`Namespace::run_in`].
     pub fn open(namespace: &Namespace<Net>) -> Result<Self> {
-        Ok(Self {
-            socket: Mutex::new(Socket::open(Some(namespace), libc::NETLINK_ROUTE)?),
+        Self::open_beside(namespace, || ()).0
+    }
+
+    /// [`open`](Self::open), and meanwhile something else, for the thread that it takes.
+    pub(super) fn open_beside<T>(
+        namespace: &Namespace<Net>,
+        here: impl FnOnce() -> T,
+    ) -> (Result<Self>, T) {
+        let (socket, here) = namespace.run_in_beside(|| Socket::open(libc::NETLINK_ROUTE), here);
+        let netlink = socket.and_then(|opened| opened).map(|socket| Self {
+            socket: Mutex::new(socket),
             namespace: Some(namespace.id()),
-        })
+        });
+        (netlink, here)
     }
 
     /// A socket of the namespace that the calling thread is in.
@@ -77,7 +87,7 @@ impl Netlink {
     /// When there are too many descriptors, or a filter forbids such sockets.
     pub fn current() -> Result<Self> {
         Ok(Self {
-            socket: Mutex::new(Socket::open(None, libc::NETLINK_ROUTE)?),
+            socket: Mutex::new(Socket::open(libc::NETLINK_ROUTE)?),
             namespace: None,
         })
     }

@@ -5,7 +5,6 @@
 
 use super::wire::{Message, Messages, Received, TooLong};
 use crate::error::{Error, Result, Step};
-use crate::ns::{Namespace, Net};
 use crate::sys::netlink::enable;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -71,22 +70,19 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// In a namespace, or in the calling thread's.
-    pub(super) fn open(namespace: Option<&Namespace<Net>>, protocol: i32) -> Result<Self> {
-        let fd = match namespace {
-            Some(namespace) => namespace.socket(libc::AF_NETLINK, libc::SOCK_RAW, protocol)?,
-            None => socket_with(
-                AddressFamily::NETLINK,
-                SocketType::RAW,
-                SocketFlags::CLOEXEC,
-                protocol
-                    .cast_unsigned()
-                    .try_into()
-                    .ok()
-                    .map(Protocol::from_raw),
-            )
-            .map_err(failed("socket"))?,
-        };
+    /// In the calling thread's namespace.
+    pub(super) fn open(protocol: i32) -> Result<Self> {
+        let fd = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            protocol
+                .cast_unsigned()
+                .try_into()
+                .ok()
+                .map(Protocol::from_raw),
+        )
+        .map_err(failed("socket"))?;
         // Without them an error has an errno only, and answers are longer.
         let _ = enable(fd.as_fd(), libc::NETLINK_EXT_ACK);
         let _ = enable(fd.as_fd(), libc::NETLINK_CAP_ACK);

@@ -66,12 +66,25 @@ impl<K: Enterable> Namespace<K> {
         T: Send,
         F: FnOnce() -> T + Send,
     {
-        on_thread(Step::Enter, self, || {
+        self.run_in_beside(run, || ()).0
+    }
+
+    /// [`run_in`](Self::run_in), and meanwhile something else on the calling thread.
+    pub(crate) fn run_in_beside<T, U>(
+        &self,
+        run: impl FnOnce() -> T + Send,
+        here: impl FnOnce() -> U,
+    ) -> (Result<T>, U)
+    where
+        T: Send,
+    {
+        let there = || {
             // A handler must not run in there by accident.
             let _ = signal::set_mask(SigSet::MAX);
             enter(Step::Enter, self)?;
             Ok(run())
-        })
+        };
+        beside(Step::Enter, self, there, here)
     }
 }
 
@@ -188,15 +201,29 @@ pub(crate) fn on_thread<T: Send>(
     object: &dyn std::fmt::Display,
     run: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
+    beside(step, object, run, || ()).0
+}
+
+/// As [`on_thread`], and meanwhile something else on the calling thread.
+fn beside<T: Send, U>(
+    step: Step,
+    object: &dyn std::fmt::Display,
+    there: impl FnOnce() -> Result<T> + Send,
+    here: impl FnOnce() -> U,
+) -> (Result<T>, U) {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().name("ringfence-ns".into());
-        let thread = builder.spawn_scoped(scope, run).map_err(|error| {
+        let thread = builder.spawn_scoped(scope, there).map_err(|error| {
             let what = format!("{object}: a thread");
             if error.raw_os_error().is_none() {
                 return Error::other(ErrorKind::System, step, what);
             }
             Error::io(step, what, error)
-        })?;
-        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        let here = here();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        };
+        (thread.and_then(join), here)
     })
 }

@@ -9,11 +9,13 @@ use ringfence::net::{
 };
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Sandbox, Stdio, Step};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::UnshareFlags;
 
 use super::{address, both_ways, everything, ip, names, net, tcp, with_capabilities};
 use crate::common::leaks::{Census, assert_same};
 use crate::common::{require, sys};
+use crate::support::signal;
 
 /// A network namespace of the test's own, which it is then in.
 fn enter() -> Namespace<Net> {
@@ -214,6 +216,31 @@ fn what_contradicts_what_is_there_is_refused() {
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
         assert_eq!(everything(&web), inside);
         assert_eq!(everything(&host), made);
+    });
+}
+
+#[test]
+fn a_name_that_cannot_be_written_takes_no_address() {
+    with_capabilities!({
+        require!(netns);
+        enter();
+        let network = Network::bridge("lab", net("10.9.0.0/29")).create().unwrap();
+        let namespace = Namespace::create().unwrap();
+        let before = everything(&namespace);
+        signal::ignore(libc::SIGXFSZ);
+        let limit = getrlimit(Resource::Fsize);
+        let nothing = Rlimit {
+            current: Some(0),
+            ..limit
+        };
+        setrlimit(Resource::Fsize, nothing).unwrap();
+        let error = network.connect(&namespace, Some("web")).unwrap_err();
+        setrlimit(Resource::Fsize, limit).unwrap();
+        assert_eq!(error.raw_os_error(), Some(libc::EFBIG), "{error:?}");
+        assert_eq!(network.address_of("web"), None);
+        assert_eq!(everything(&namespace), before);
+        let member = network.connect(&namespace, Some("web")).unwrap();
+        assert_eq!(first(&member), "10.9.0.2");
     });
 }
 

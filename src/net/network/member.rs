@@ -68,31 +68,40 @@ pub(super) fn connect(
     if let Some(name) = name {
         check_name(name)?;
     }
-    let mut member = Member {
-        network: Arc::clone(network),
-        number: 0,
-    };
-    let inside = Netlink::open(namespace)?;
+    let mut opened = None;
+    let mut after = 0;
     loop {
-        member.number = reserve(network, member.number, name)?;
-        match plug(network, namespace, member.number) {
-            Ok(()) => break,
+        let member = reserve(network, after, name)?;
+        let plug = || plug(network, namespace, member.number);
+        let (inside, plugged) = match opened.take() {
+            Some(inside) => (Ok(inside), plug()),
+            None => Netlink::open_beside(namespace, plug),
+        };
+        let done = match (inside, plugged) {
+            (Ok(inside), Ok(())) => set_up(network, &inside, member.number),
+            (Err(error), Ok(())) => Err(error),
             // The number of one that has left, and whose namespace is still there, or was until now.
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) && !has_eth0(&inside)? => {
-                network.leave(member.number);
+            (Ok(inside), Err(error))
+                if error.raw_os_error() == Some(libc::EEXIST) && !has_eth0(&inside)? =>
+            {
+                after = member.number;
+                opened = Some(inside);
+                continue;
             }
-            Err(error) => return Err(error),
-        }
+            (_, Err(error)) => return Err(error),
+        };
+        return match done {
+            Ok(()) => Ok(member),
+            Err(error) => {
+                let _ = member.disconnect();
+                Err(error)
+            }
+        };
     }
-    if let Err(error) = set_up(network, &inside, member.number) {
-        let _ = member.disconnect();
-        return Err(error);
-    }
-    Ok(member)
 }
 
 /// Takes the first number after this one that no member has.
-fn reserve(network: &Inner, after: u32, name: Option<&str>) -> Result<u32> {
+fn reserve(network: &Arc<Inner>, after: u32, name: Option<&str>) -> Result<Member> {
     let mut state = network.state();
     let is_taken = |entry: &Entry| name.is_some() && entry.name.as_deref() == name;
     if let Some(name) = name.filter(|_| state.members.values().any(is_taken)) {
@@ -116,10 +125,21 @@ fn reserve(network: &Inner, after: u32, name: Option<&str>) -> Result<u32> {
             break;
         }
     }
-    let name = name.map(str::to_owned);
-    state.members.insert(number, Entry { name });
-    network.write_hosts(&state)?;
-    Ok(number)
+    let entry = Entry {
+        name: name.map(str::to_owned),
+    };
+    state.members.insert(number, entry);
+    let member = Member {
+        network: Arc::clone(network),
+        number,
+    };
+    let written = match name {
+        Some(_) => network.write_hosts(&state),
+        None => Ok(()),
+    };
+    // Dropping the member, after an error, takes it as well.
+    drop(state);
+    written.map(|()| member)
 }
 
 fn has_eth0(inside: &Netlink) -> Result<bool> {

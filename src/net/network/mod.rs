@@ -212,8 +212,10 @@ impl Inner {
     /// What a member leaves: its number is free, and nothing leads to its addresses.
     fn leave(&self, number: u32) {
         let mut state = self.state();
-        state.members.remove(&number);
-        let _ = self.write_hosts(&state);
+        let left = state.members.remove(&number);
+        if left.is_some_and(|entry| entry.name.is_some()) {
+            let _ = self.write_hosts(&state);
+        }
         let addresses: Vec<_> = (0..self.nets.len())
             .filter_map(|net| self.address(net, number))
             .collect();

@@ -316,7 +316,12 @@ impl Nft {
     }
 
     fn of(namespace: Option<&Namespace<Net>>) -> Result<Self> {
-        let socket = Socket::open(namespace, libc::NETLINK_NETFILTER).map_err(|error| {
+        let open = || Socket::open(libc::NETLINK_NETFILTER);
+        let socket = match namespace {
+            Some(namespace) => namespace.run_in(open)?,
+            None => open(),
+        };
+        let socket = socket.map_err(|error| {
             let missing = error.raw_os_error() == Some(libc::EPROTONOSUPPORT);
             match missing {
                 true => lacking(error),

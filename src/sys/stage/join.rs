@@ -1,7 +1,8 @@
 //! The `join` role: enters namespaces that others may be root in, and goes on from there.
 //!
-//! This process has nothing of the caller's memory and may not be looked into; its descriptors go away
-//! with the exec of the program, and so does the mapping of its work.
+//! This process has nothing of the caller's memory and may not be looked into. Its descriptors go away before the
+//! exec of the program, for whoever is root there may look at them before exec has closed them; the mapping
+//! of its work goes with the exec.
 
 use super::calls::{self, Errno, LargeStack, Text};
 use super::enter;
@@ -23,12 +24,6 @@ pub(super) fn run(job: &Job) -> ! {
     // Done before, but here everything rests on it.
     if let Err(errno) = enter::hide() {
         fail(job, call::PRCTL, errno, work.operation(0))
-    }
-    for index in 0..work.count() {
-        let fd = work.instruction(index).fd;
-        if fd >= 0 {
-            calls::set_cloexec(fd);
-        }
     }
     go_on(job, work, 0)
 }
@@ -86,6 +81,9 @@ fn go_on(job: &Job, work: Work, first: usize) -> ! {
         if let Err((call, errno)) = perform(&work, instruction) {
             fail(job, call, errno, work.operation(index))
         }
+    }
+    for index in 0..work.count() {
+        calls::close(work.instruction(index).fd);
     }
     init::begin(job)
 }
