@@ -108,6 +108,14 @@ const GOALS: [Goal; 17] = [
         limit: Limit::AtMost(1.2),
     },
     Goal {
+        what: "The same as a member of a network",
+        figure: "network",
+        case: "member of a bridge",
+        ours: "ringfence",
+        theirs: FLOOR,
+        limit: Limit::AtMost(1.2),
+    },
+    Goal {
         what: "inspect::Scan against lsns(8)",
         figure: "inspect",
         case: "as lsns",
