@@ -27,7 +27,7 @@ const STD: &[&str] = &["std with pre_exec"];
 const RUST: &[&str] = &["std with pre_exec", "unshare", "hakoniwa"];
 const WHOLE: &[&str] = &["bwrap", "unshare(1)", "crun", "runc"];
 
-const GOALS: [Goal; 17] = [
+const GOALS: [Goal; 18] = [
     floor("Start without namespaces", "spawn", "no namespaces"),
     floor("Start with six namespaces", "spawn", "six namespaces"),
     floor("The same with a root of its own", "spawn", "minimal root"),
