@@ -17,7 +17,7 @@ const SIZES: [(&str, usize, usize); 6] = [
 
 pub(crate) fn compare(program: &Path) {
     let (unshare, bwrap) = (tools::find("unshare"), tools::find("bwrap"));
-    let plan = sandbox::plan(program);
+    let plan = sandbox::compile(sandbox::isolated(), program);
     let mut floor = Floor::of_kinds(sandbox::KINDS, program);
     let mut forked = Floor::of_kinds(sandbox::KINDS, program).copied();
     let mut standard = standard::isolated(program);

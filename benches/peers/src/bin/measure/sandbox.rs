@@ -10,14 +10,17 @@ pub(crate) const KINDS: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWCGROUP;
 
-pub(crate) fn plan(program: &Path) -> Plan {
-    let sandbox = Sandbox::new()
+pub(crate) fn isolated() -> Sandbox {
+    Sandbox::new()
         .user()
         .mount()
         .uts()
         .ipc()
         .cgroup()
-        .user_map(IdMap::root());
+        .user_map(IdMap::root())
+}
+
+pub(crate) fn compile(sandbox: Sandbox, program: &Path) -> Plan {
     let plan = sandbox.command(program).compile();
     plan.expect("this machine allows the sandbox")
 }

@@ -19,7 +19,7 @@ fn on_threads(number: u32, work: impl Fn() + Sync) {
 }
 
 pub(crate) fn compare(program: &Path) {
-    let plan = sandbox::plan(program);
+    let plan = sandbox::compile(sandbox::isolated(), program);
     let ballast = black_box(floor::ballast(10 << 20));
     for number in THREADS {
         let ours = || (0..SPAWNS).for_each(|_| sandbox::run(&plan));

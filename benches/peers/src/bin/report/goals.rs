@@ -24,9 +24,10 @@ enum Limit {
 
 const FLOOR: &[&str] = &["floor"];
 const STD: &[&str] = &["std with pre_exec"];
+const RUST: &[&str] = &["std with pre_exec", "unshare", "hakoniwa"];
 const WHOLE: &[&str] = &["bwrap", "unshare(1)", "crun", "runc"];
 
-const GOALS: [Goal; 15] = [
+const GOALS: [Goal; 18] = [
     floor("Start without namespaces", "spawn", "no namespaces"),
     floor("Start with six namespaces", "spawn", "six namespaces"),
     floor("The same with a root of its own", "spawn", "minimal root"),
@@ -48,6 +49,22 @@ const GOALS: [Goal; 15] = [
         case: "2 GiB",
         ours: "ringfence",
         theirs: STD,
+        limit: Limit::Faster(80.0),
+    },
+    Goal {
+        what: "Against the best Rust peer, 10 MiB",
+        figure: "Rust peers",
+        case: "five namespaces, 10 MiB",
+        ours: "ringfence",
+        theirs: RUST,
+        limit: Limit::Faster(4.0),
+    },
+    Goal {
+        what: "Against the best Rust peer, 2 GiB",
+        figure: "Rust peers",
+        case: "five namespaces, 2 GiB",
+        ours: "ringfence",
+        theirs: RUST,
         limit: Limit::Faster(80.0),
     },
     Goal {
@@ -86,6 +103,14 @@ const GOALS: [Goal; 15] = [
         what: "A veth pair, addresses, a route",
         figure: "network",
         case: "veth pair, addresses, route",
+        ours: "ringfence",
+        theirs: FLOOR,
+        limit: Limit::AtMost(1.2),
+    },
+    Goal {
+        what: "The same as a member of a network",
+        figure: "network",
+        case: "member of a bridge",
         ours: "ringfence",
         theirs: FLOOR,
         limit: Limit::AtMost(1.2),

@@ -11,6 +11,8 @@ struct Section {
     /// Whose time the others are multiples of.
     base: &'static str,
     chart: Option<Chart>,
+    /// What stands there if nothing was measured.
+    otherwise: Option<&'static str>,
 }
 
 struct Chart {
@@ -29,10 +31,16 @@ const fn section(figure: &'static str, base: &'static str) -> Section {
         figure,
         base,
         chart: None,
+        otherwise: None,
     }
 }
 
 impl Section {
+    const fn otherwise(mut self, text: &'static str) -> Self {
+        self.otherwise = Some(text);
+        self
+    }
+
     const fn bars(mut self, file: &'static str, title: &'static str) -> Self {
         self.chart = Some(Chart {
             file,
@@ -55,7 +63,7 @@ impl Section {
     }
 }
 
-const SECTIONS: [Section; 22] = [
+const SECTIONS: [Section; 23] = [
     section("spawn", "floor").bars("spawn.svg", "Spawn and wait, lower quartile"),
     section("kinds", "floor").bars("kinds.svg", "Spawn and wait with one new namespace"),
     section("caller's memory", "10 MiB resident"),
@@ -66,6 +74,7 @@ const SECTIONS: [Section; 22] = [
         Up::Time,
         "resident memory of the caller",
     ),
+    section("Rust peers", "ringfence").otherwise("Not measured: the crates could not be had."),
     section("threads", "ringfence").lines(
         "threads.svg",
         "Spawns in a second, five namespaces",
@@ -114,10 +123,13 @@ fn content(name: &str, results: &Results) -> Option<String> {
     }
     let section = SECTIONS.iter().find(|section| section.figure == name)?;
     let figure = results.figure(name);
+    if figure.is_empty() {
+        return section.otherwise.map(|text| format!("{text}\n"));
+    }
     let picture = section.chart.as_ref().map_or_else(String::new, |chart| {
         format!("![{}](performance/{})\n\n", chart.title, chart.file)
     });
-    (!figure.is_empty()).then(|| picture + &table::of_figure(&figure, section.base))
+    Some(picture + &table::of_figure(&figure, section.base))
 }
 
 pub(crate) fn charts(results: &Results) -> Vec<(&'static str, Svg)> {
@@ -177,5 +189,7 @@ mod tests {
         );
         assert_eq!(fill(&filled, &results).unwrap(), filled);
         assert!(fill("<!-- begin spawn -->\n<!-- end spawn -->", &results).is_err());
+        let page = "<!-- begin Rust peers -->\n<!-- end Rust peers -->";
+        assert!(fill(page, &results).unwrap().contains("Not measured"));
     }
 }
