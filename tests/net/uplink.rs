@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
 use std::thread;
 
-use ringfence::net::{Address, Netlink, Network, Uplink, UplinkBuilder};
+use ringfence::net::{Address, Netlink, Network, Publish, Uplink, UplinkBuilder};
 use ringfence::ns::{Namespace, Net};
 use ringfence::{Bind, ErrorKind, IdMap, Sandbox, Step};
 
@@ -190,6 +190,24 @@ fn members_of_a_network_reach_the_outside_through_it() {
         let member = Sandbox::new().net().network(&network);
         assert_eq!(ask(&member, "tcp", &uplink, port, 10), "a line\n");
         assert_eq!(ask(&member, "udp", &uplink, port, 10), "a datagram\n");
+    });
+}
+
+#[test]
+fn a_published_port_leads_on_to_a_member() {
+    with_capabilities!({
+        require!(netns, tun, program("nft"), program("slirp4netns"));
+        let host = enter();
+        let outside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080);
+        let uplink = Uplink::slirp4netns().publish_tcp(outside, 8000);
+        let network = Network::bridge("lab", net("10.9.0.0/24")).uplink(&uplink);
+        let network = network.create().unwrap();
+        let web = Namespace::<Net>::create().unwrap();
+        let _member = network.connect(&web, Some("web")).unwrap();
+        let served = (network.address_of("web").unwrap(), 80).into();
+        network.publish(Publish::tcp(8000, served)).unwrap();
+        let seen = tcp(&host, outside.into(), &web, served);
+        assert_eq!(Some(seen), uplink.gateway());
     });
 }
 
