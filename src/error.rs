@@ -260,6 +260,8 @@ steps! {
     Sysctl => "sysctl",
     /// Connecting something to a network.
     Network => "network",
+    /// Connecting a namespace to the outside.
+    Uplink => "uplink",
     /// Looking at the namespaces of all processes.
     Scan => "scan",
 }

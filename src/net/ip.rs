@@ -31,6 +31,13 @@ impl IpNet {
         (prefix <= bits(address)).then_some(Self { address, prefix })
     }
 
+    /// One of IPv4, of up to 32 bits.
+    pub(super) const fn v4(octets: [u8; 4], prefix: u8) -> Self {
+        let [a, b, c, d] = octets;
+        let address = IpAddr::V4(Ipv4Addr::new(a, b, c, d));
+        Self { address, prefix }
+    }
+
     /// The address.
     #[must_use]
     pub fn address(&self) -> IpAddr {

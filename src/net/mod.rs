@@ -51,8 +51,10 @@ mod route;
 mod rule;
 mod socket;
 pub mod sysctl;
+mod temporary;
 #[cfg(test)]
 mod tests;
+mod uplink;
 mod wire;
 
 pub use address::{Address, Scope};
@@ -71,3 +73,4 @@ pub use nft::{Forward, Nft, Ports, Publish, Table};
 pub use pool::NetPool;
 pub use route::{Route, RouteKind};
 pub use rule::{Family, Rule, RuleAction};
+pub use uplink::{Uplink, UplinkBuilder};

@@ -55,6 +55,8 @@ pub(super) fn compile(
     }
     let sandbox = &command.sandbox;
     check_namespaces(sandbox)?;
+    #[cfg(feature = "net")]
+    crate::sandbox::attach::check(&sandbox.attach)?;
     let compiler = Compiler {
         command,
         sandbox,

@@ -271,12 +271,8 @@ impl fmt::Display for Compiled {
             )?;
         }
         #[cfg(feature = "net")]
-        for network in &self.attachments.all {
-            writeln!(
-                f,
-                "at the gate: connected to the network {}",
-                network.name()
-            )?;
+        for attachment in &self.attachments.all {
+            writeln!(f, "at the gate: {}", attachment.label())?;
         }
         let argv: Vec<_> = self
             .program

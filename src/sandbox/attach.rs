@@ -1,6 +1,6 @@
 //! What is done to a sandbox from outside while its program waits at the gate.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process::Child;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -12,8 +12,27 @@ pub(crate) trait Attach: Debug + Send + Sync {
     /// Attaches the child, which the sandbox gives this host name.
     fn attach(self: Arc<Self>, child: &Child, name: Option<&str>) -> Result<Attached>;
 
-    /// For the printed plan.
-    fn name(&self) -> &str;
+    /// What that is, for the printed plan.
+    fn label(&self) -> String;
+
+    /// The method of the sandbox that asked for it.
+    fn setter(&self) -> &'static str;
+
+    /// What can be refused before there is a child.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Each may have a default route, but one alone when there is an uplink.
+pub(crate) fn check(all: &[Arc<dyn Attach>]) -> Result<()> {
+    if all.len() > 1
+        && let Some(uplink) = all.iter().find(|one| one.setter() == "uplink")
+    {
+        let what = "the default route leads elsewhere already; an uplink of a network is NetworkBuilder::uplink";
+        return Err(Error::invalid(uplink.setter(), what));
+    }
+    all.iter().try_for_each(|one| one.check())
 }
 
 /// All of them, in the order in which they were asked for.

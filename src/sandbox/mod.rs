@@ -538,10 +538,15 @@ impl Sandbox {
 
     /// Whether something is done from outside before the program starts.
     pub(crate) fn is_attached(&self) -> bool {
+        self.attached_by().is_some()
+    }
+
+    /// The method that asked for the first such thing.
+    pub(crate) fn attached_by(&self) -> Option<&'static str> {
         #[cfg(feature = "net")]
-        return !self.attach.is_empty();
+        return self.attach.first().map(|first| first.setter());
         #[cfg(not(feature = "net"))]
-        false
+        None
     }
 
     /// Chooses how the child is made.

@@ -7,6 +7,8 @@ mod network;
 mod nft;
 mod pool;
 mod traffic;
+mod uplink;
+mod uplink_contract;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -18,7 +18,7 @@ use crate::common::{require, sys};
 use crate::support::signal;
 
 /// A network namespace of the test's own, which it is then in.
-fn enter() -> Namespace<Net> {
+pub(super) fn enter() -> Namespace<Net> {
     sys::unshare(UnshareFlags::NEWNET).unwrap();
     Netlink::current()
         .unwrap()

@@ -387,19 +387,27 @@ pub(super) fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] 
     bytes
 }
 
-/// What the kernel takes for a name and keeps as it is: a `%d` it would replace.
 pub(super) fn check_name(name: &str) -> Result<()> {
+    match name_flaw(name) {
+        Some(flaw) => Err(Error::invalid("name", format!("{name:?} {flaw}"))),
+        None => Ok(()),
+    }
+}
+
+/// Why the kernel does not take it for a name, or does not keep it as it is: a `%d` it would replace.
+pub(super) fn name_flaw(name: &str) -> Option<&'static str> {
     let is_bad =
         |byte: u8| matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b) || byte.is_ascii_whitespace();
-    let what = match name {
-        "" | "." | ".." => "is no name for an interface",
-        _ if name.len() > NAME_MAX => "is too long for an interface, whose name has up to 15 bytes",
-        _ if name.bytes().any(is_bad) => {
-            "has a character that the name of an interface cannot have"
+    match name {
+        "" | "." | ".." => Some("is no name for an interface"),
+        _ if name.len() > NAME_MAX => {
+            Some("is too long for an interface, whose name has up to 15 bytes")
         }
-        _ => return Ok(()),
-    };
-    Err(Error::invalid("name", format!("{name:?} {what}")))
+        _ if name.bytes().any(is_bad) => {
+            Some("has a character that the name of an interface cannot have")
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

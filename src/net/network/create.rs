@@ -8,6 +8,7 @@ use crate::net::ip::{IpNet, Mac};
 use crate::net::link::{Link, LinkChange};
 use crate::net::netlink::Netlink;
 use crate::net::nft::Table;
+use crate::net::uplink::UplinkBuilder;
 use crate::ns::{Namespace, Net};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub struct NetworkBuilder {
     nets: Vec<IpNet>,
     own_namespace: bool,
     masquerade: bool,
+    uplink: Option<UplinkBuilder>,
 }
 
 impl NetworkBuilder {
@@ -30,6 +32,7 @@ impl NetworkBuilder {
             nets: vec![net.network()],
             own_namespace: false,
             masquerade: false,
+            uplink: None,
         }
     }
 
@@ -53,18 +56,29 @@ impl NetworkBuilder {
         self
     }
 
+    /// Connects the bridge, in a [namespace of its own](Self::own_namespace), to what the caller reaches, and members
+    /// [with it](Self::masquerade). So a caller without privilege over the network, such as root of a user namespace
+    /// alone, has a network whose members reach the outside.
+    pub fn uplink(mut self, uplink: &UplinkBuilder) -> Self {
+        self.uplink = Some(uplink.clone());
+        self.own_namespace().masquerade()
+    }
+
     /// Makes the bridge, with its addresses.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the namespace has an address of the same network, or the
     /// network no address for a member; `EEXIST` if there is an interface of that name; those of
-    /// [`Nft::install`](crate::net::Nft::install) with [`masquerade`](Self::masquerade). Nothing stays behind.
+    /// [`Nft::install`](crate::net::Nft::install) with [`masquerade`](Self::masquerade); those of
+    /// [`UplinkBuilder::attach`] with [`uplink`](Self::uplink). Nothing stays behind.
     pub fn create(&self) -> Result<Network> {
         let namespace = match self.own_namespace {
             true => Namespace::<Net>::create()?,
             false => Namespace::<Net>::current()?,
         };
         let netlink = Netlink::open(&namespace)?;
+        let uplink = self.uplink.as_ref();
+        let uplink = uplink.map(|uplink| uplink.attach(&namespace)).transpose()?;
         self.check(&netlink)?;
         let mut batch = netlink
             .batch()
@@ -97,6 +111,7 @@ impl NetworkBuilder {
             nets: self.nets.clone(),
             namespace,
             netlink,
+            uplink,
             state: Mutex::new(State {
                 members: BTreeMap::new(),
                 table: self.table(index),

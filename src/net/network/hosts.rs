@@ -1,6 +1,7 @@
 //! The file by which members find each other's addresses.
 
 use crate::error::{Error, Result, Step};
+use crate::net::temporary;
 use std::fs::{File, OpenOptions};
 use std::net::IpAddr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -15,18 +16,7 @@ pub(super) struct Hosts {
 
 impl Hosts {
     pub(super) fn create() -> Result<Self> {
-        let mut bytes = [0; 8];
-        let random = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        random.map_err(|errno| {
-            Error::system(
-                Step::Network,
-                "a name for the hosts file",
-                "getrandom",
-                errno,
-            )
-        })?;
-        let name = format!("ringfence-hosts-{:016x}", u64::from_ne_bytes(bytes));
-        let path = std::env::temp_dir().join(name);
+        let path = temporary::path("hosts")?;
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o644);
         let file = options

@@ -12,6 +12,7 @@ use super::link::{LinkChange, LinkRef};
 use super::netlink::Netlink;
 use super::nft::{Nft, Publish, Table};
 use super::sysctl;
+use super::uplink::Uplink;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
 use crate::process::Child;
@@ -59,6 +60,7 @@ pub(super) struct Inner {
     nets: Vec<IpNet>,
     namespace: Namespace<Net>,
     netlink: Netlink,
+    uplink: Option<Uplink>,
     state: Mutex<State>,
 }
 
@@ -90,6 +92,12 @@ impl Network {
     #[must_use]
     pub fn namespace(&self) -> &Namespace<Net> {
         &self.0.namespace
+    }
+
+    /// The way to the outside, if it was [asked for](NetworkBuilder::uplink).
+    #[must_use]
+    pub fn uplink(&self) -> Option<&Uplink> {
+        self.0.uplink.as_ref()
     }
 
     /// The networks that members have addresses of.
@@ -253,8 +261,12 @@ impl Attach for Inner {
         Ok(Box::new(member::connect(&self, &namespace, name)?))
     }
 
-    fn name(&self) -> &str {
-        &self.name
+    fn label(&self) -> String {
+        format!("connected to the network {}", self.name)
+    }
+
+    fn setter(&self) -> &'static str {
+        "network"
     }
 }
 

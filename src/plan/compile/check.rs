@@ -21,7 +21,11 @@ pub(super) fn check_namespaces(sandbox: &Sandbox) -> Result<()> {
         ("monotonic_offset", sandbox.monotonic.is_some(), Kind::Time),
         ("boottime_offset", sandbox.boottime.is_some(), Kind::Time),
         ("loopback_down", sandbox.loopback_down, Kind::Net),
-        ("network", sandbox.is_attached(), Kind::Net),
+        (
+            sandbox.attached_by().unwrap_or_default(),
+            sandbox.is_attached(),
+            Kind::Net,
+        ),
         ("rootfs", sandbox.rootfs.is_some(), Kind::Mount),
         ("propagation", sandbox.propagation.is_some(), Kind::Mount),
         (
