@@ -170,6 +170,30 @@ fn slirp4netns_gets_what_it_documents() {
     });
 }
 
+/// More than a pipe holds.
+#[test]
+fn what_a_helper_goes_on_to_say_neither_ends_nor_holds_it() {
+    const LOGS: &str =
+        "for _ in 1 2 3; do printf '%65536s' . >&2; done; echo >\"${0%/*}/logged\"\n";
+    isolated_as_both(|| {
+        require!(userns, netns);
+        let slirp4netns = "#!/bin/sh\nprintf 1 >&5\n".to_owned() + LOGS;
+        let pasta = "#!/bin/sh\necho $$ >&2\n".to_owned() + LOGS;
+        let child = inside();
+        let namespace = child.namespaces().unwrap().net.unwrap();
+        let helpers = [
+            (Uplink::slirp4netns(), slirp4netns),
+            (Uplink::pasta(), pasta),
+        ];
+        for (uplink, script) in helpers {
+            let helper = StandIn::new(&script);
+            let attached = uplink.program(helper.path()).attach(&namespace).unwrap();
+            assert!(probe::ends_within(&attached, Duration::from_secs(20)));
+            assert!(helper.0.path().join("logged").exists());
+        }
+    });
+}
+
 #[test]
 fn pasta_gets_what_it_documents() {
     isolated_as_both(|| {

@@ -5,8 +5,10 @@ use super::ready::{Outcome, Ready, read_rest};
 use super::{Uplink, UplinkBuilder, pasta, slirp4netns};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::Child;
-use crate::sandbox::{Command, Sandbox, Stdio};
+use crate::sandbox::{Command, Sandbox};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -62,18 +64,24 @@ impl Helper {
             Self::Slirp4netns => slirp4netns::launch(builder, namespaces)?,
             Self::Pasta => pasta::launch(builder, namespaces),
         };
-        let started = launch.command.spawn();
+        let (stderr, theirs) = pipe()?;
+        // Once it is ready nobody reads that, and it shall not wait for somebody.
+        fcntl_setfl(&theirs, OFlags::NONBLOCK).map_err(failed("fcntl"))?;
+        let command = launch.command.stderr(theirs);
+        let started = command.spawn();
         // It has our copies of the helper's descriptors, whose end could not be seen then.
-        drop(launch.command);
+        drop(command);
         let mut helper = started.map_err(|error| self.explain(error))?;
         let limit = builder.setup_timeout;
-        self.wait(&mut helper, launch.ready, limit)?;
+        let stderr = File::from(stderr);
+        self.wait(&mut helper, &stderr, launch.ready, limit)?;
         if let (Some(api), Some(to)) = (launch.api, builder.address()) {
             let mut ports = builder.published.iter();
             ports.try_for_each(|port| api.publish(port, to, limit))?;
         }
         Ok(Uplink {
             helper,
+            _stderr: stderr,
             _exit: launch.exit,
             builder: builder.clone(),
         })
@@ -86,18 +94,16 @@ impl Helper {
     }
 
     /// Returns when it is ready. If it does not become ready, nothing is left of it.
-    fn wait(self, helper: &mut Child, ready: Ready, limit: Duration) -> Result<()> {
-        let failed = |errno| Error::system(Step::Uplink, self.name(), "read", errno);
-        let stderr = helper.stderr.take().ok_or_else(|| failed(Errno::BADF))?;
-        let stderr = File::from(OwnedFd::from(stderr));
+    fn wait(self, helper: &mut Child, stderr: &File, ready: Ready, limit: Duration) -> Result<()> {
         let mut said = Vec::new();
-        let outcome = ready.wait(&stderr, &mut said, limit).map_err(failed)?;
+        let outcome = ready.wait(stderr, &mut said, limit);
+        let outcome = outcome.map_err(failed("read"))?;
         if let Outcome::Ready = outcome {
             return Ok(());
         }
         helper.kill()?;
         let status = helper.wait()?;
-        read_rest(&stderr, &mut said);
+        read_rest(stderr, &mut said);
         Err(self.failed(outcome, status, limit, &said))
     }
 
@@ -124,13 +130,20 @@ impl Helper {
     }
 }
 
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(failed("pipe2"))
+}
+
+fn failed(syscall: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::system(Step::Uplink, "a pipe to the helper", syscall, errno)
+}
+
 /// A command that goes, with all that it has started, when the caller does, and not by what is typed at the
 /// caller's terminal.
 pub(super) fn command(builder: &UplinkBuilder) -> Command {
     Sandbox::new()
         .init()
         .command(builder.program_or_default())
-        .stderr(Stdio::piped())
         .new_session()
         .die_with_parent()
         .kill_on_drop()

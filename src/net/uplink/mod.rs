@@ -15,6 +15,7 @@ use crate::process::Child;
 use crate::sandbox::Sandbox;
 use crate::sandbox::attach::{Attach, Attached};
 use helper::Helper;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -62,6 +63,8 @@ use std::sync::Arc;
 #[must_use = "the helper is ended when this is dropped"]
 pub struct Uplink {
     helper: Child,
+    /// Held, for writing to a pipe that nobody could read would end the helper.
+    _stderr: File,
     /// The helper ends when nobody holds this.
     _exit: Option<OwnedFd>,
     builder: UplinkBuilder,

@@ -2,13 +2,11 @@
 
 use super::UplinkBuilder;
 use super::api::Api;
-use super::helper::{Launch, Namespaces, command};
+use super::helper::{Launch, Namespaces, command, pipe};
 use super::ready::Ready;
-use crate::error::{Error, Result, Step};
+use crate::error::Result;
 use crate::sandbox::Stdio;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::geteuid;
-use std::os::fd::OwnedFd;
 
 /// The helper's descriptors.
 const NET: i32 = 3;
@@ -64,9 +62,4 @@ pub(super) fn launch(builder: &UplinkBuilder, namespaces: Namespaces) -> Result<
         exit: Some(exit),
         api,
     })
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|errno| Error::system(Step::Uplink, "a pipe to the helper", "pipe2", errno))
 }
