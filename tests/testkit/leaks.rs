@@ -4,18 +4,20 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, chdir, getrlimit, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, chdir, getrlimit, pidfd_open,
+    set_dumpable_behavior, setrlimit,
 };
 use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 
 use crate::common::leaks::{Census, assert_same};
-use crate::common::{isolated, isolated_as_both, require, sys};
+use crate::common::{isolated, isolated_as_both, probe, require, sys};
 
 /// What the action changes, as a report.
 fn change<T>(action: impl FnOnce() -> T) -> (String, T) {
@@ -101,8 +103,14 @@ fn a_child_is_seen_alive_and_as_a_zombie() {
 fn a_zombie_made_by_clone3_is_seen() {
     isolated_as_both(|| {
         require!(userns);
-        let (report, pid) =
-            change(|| sys::clone3_vfork(libc::CLONE_NEWUSER | libc::CLONE_NEWPID, || 0).unwrap());
+        let (report, pid) = change(|| {
+            let kinds = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
+            let pid = sys::clone3_vfork(kinds, || 0).unwrap();
+            // vfork comes back before that.
+            let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+            assert!(probe::ends_within(pidfd, Duration::from_secs(20)));
+            pid
+        });
         assert_eq!(
             report,
             format!("children:\n  + {pid} (leaks::a_zombie) zombie\n"),
