@@ -103,14 +103,19 @@ pub(crate) fn in_blocks(
     times.into_iter().map(Times::merge).collect()
 }
 
-/// The same as [`interleave`] for as many as there are.
+/// The same as [`interleave`] for as many as there are. Every other round goes backwards, so that nobody always meets
+/// what the same other one has left, such as a processor that has fallen asleep.
 pub(crate) fn in_turns(rounds: usize, contenders: &mut [&mut dyn FnMut()]) -> Vec<Times> {
     let mut times = vec![Vec::with_capacity(rounds); contenders.len()];
-    for _ in 0..rounds {
-        for (contender, times) in contenders.iter_mut().zip(&mut times) {
+    for round in 0..rounds {
+        for turn in 0..contenders.len() {
+            let number = match round % 2 {
+                0 => turn,
+                _ => contenders.len() - 1 - turn,
+            };
             let start = Instant::now();
-            contender();
-            times.push(start.elapsed());
+            contenders[number]();
+            times[number].push(start.elapsed());
         }
     }
     let sorted = |mut times: Vec<Duration>| {
