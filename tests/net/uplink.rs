@@ -1,15 +1,17 @@
 //! Uplinks by the helpers themselves, to servers on a loopback address of this machine.
 
+use std::io::ErrorKind::NetworkUnreachable;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::thread;
+use std::time::Instant;
 
 use ringfence::net::{Address, Netlink, Network, Publish, Uplink, UplinkBuilder};
 use ringfence::ns::{Namespace, Net};
 use ringfence::{Bind, ErrorKind, IdMap, Sandbox, Step};
 
 use super::network::enter;
-use super::{ip, names, net, tcp, udp, with_capabilities};
+use super::{PATIENCE, address, ip, names, net, tcp, udp, with_capabilities};
 use crate::common::{isolated_as_both, require};
 use crate::support::{is_privileged, sh, shell};
 
@@ -86,6 +88,48 @@ fn a_sandbox_reaches_the_host_by_slirp4netns() {
         require!(userns, netns, tun, program("bash"), program("slirp4netns"));
         in_every_owner(&Uplink::slirp4netns());
     });
+}
+
+#[test]
+fn ipv6_leads_out_where_it_was_asked_for() {
+    with_capabilities!({
+        require!(netns, tun, program("ip"), program("slirp4netns"));
+        enter();
+        let inside = Namespace::<Net>::create().unwrap();
+        let uplink = Uplink::slirp4netns().host_loopback();
+        let listener = TcpListener::bind("[::1]:0").unwrap();
+        let to = SocketAddr::new(address("fd00::2"), listener.local_addr().unwrap().port());
+        let connect = || {
+            inside
+                .run_in(|| TcpStream::connect_timeout(&to, PATIENCE))
+                .unwrap()
+        };
+        let attached = uplink.clone().ipv6().attach(&inside).unwrap();
+        until_addresses_are_sure(&inside);
+        connect().unwrap();
+        drop(attached);
+        let attached = Uplink::slirp4netns().ipv6().attach(&inside).unwrap();
+        until_addresses_are_sure(&inside);
+        assert_eq!(connect().unwrap_err().kind(), NetworkUnreachable);
+        drop(attached);
+        let _attached = uplink.attach(&inside).unwrap();
+        assert_eq!(connect().unwrap_err().kind(), NetworkUnreachable);
+    });
+}
+
+/// The kernel uses none before it has asked whether somebody else has it.
+fn until_addresses_are_sure(namespace: &Namespace<Net>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let shown = &ip(namespace, "-6 addr show tap0")[0]["addr_info"];
+        let addresses = shown.as_array().unwrap();
+        let is_sure = |one: &serde_json::Value| one["tentative"] != true;
+        let is_global = |one: &serde_json::Value| one["scope"] == "global";
+        if addresses.iter().all(is_sure) && addresses.iter().any(is_global) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{addresses:?}");
+    }
 }
 
 #[test]

@@ -113,7 +113,8 @@ impl UplinkBuilder {
         self
     }
 
-    /// IPv6, too: by slirp4netns in the network `fd00::/64`, by pasta with the addresses and routes of the outside.
+    /// IPv6, too: by slirp4netns in the network `fd00::/64`, by pasta with the addresses and routes of the outside. The
+    /// kernel uses an address of it a second or two later, when it has asked whether somebody else has it.
     pub fn ipv6(mut self) -> Self {
         self.ipv6 = true;
         self
