@@ -140,11 +140,16 @@ fn the_program_dies_with_the_tool() {
     isolated_as_both(|| {
         require!(userns, program("bwrap"));
         adopt();
+        let ours = Pair::find("bwrap").ours;
         each_tool(|tool| {
             for options in [
                 &["--die-with-parent"][..],
                 &["--die-with-parent", "--unshare-pid"],
             ] {
+                // Its process 1 asks for that when the program runs already.
+                if tool != ours && options.contains(&"--unshare-pid") {
+                    continue;
+                }
                 let mut held = hold(tool, options);
                 let process = held.process();
                 assert_eq!(held.release(), "ran\n");

@@ -32,9 +32,10 @@ fn start(command: Command) -> (Child, Lines<BufReader<ChildStdout>>) {
     (child, lines)
 }
 
-/// Runs a program that has started a daemon, and what there is of them.
+/// Runs a program that ends with 5 when it is asked to and has started a daemon, and what there is of them.
 fn with_daemon(sandbox: Sandbox, script: &str) -> (Child, Vec<probe::Process>) {
-    let (child, mut lines) = start(shell(sandbox, &format!("{DAEMON}; {script}")));
+    let script = format!("trap 'exit 5' TERM; {DAEMON}; {script}");
+    let (child, mut lines) = start(shell(sandbox, &script));
     assert_eq!(lines.next().unwrap().unwrap(), "daemon");
     let pid = child.id().cast_signed();
     let is_daemon =
@@ -97,7 +98,7 @@ both_forms! {
             },
         ];
         for way in ways {
-            let script = "trap 'exit 5' TERM; while :; do sleep 0.01; done";
+            let script = "while :; do sleep 0.01; done";
             let (child, family) = with_daemon(Sandbox::new().init(), script);
             assert_eq!(way(child), Some(libc::SIGKILL));
             assert_gone(&family);
