@@ -18,19 +18,23 @@ pub(crate) trait Attach: Debug + Send + Sync {
     /// The method of the sandbox that asked for it.
     fn setter(&self) -> &'static str;
 
+    /// Whether it has the default route, and so cannot be one of several.
+    fn is_alone(&self) -> bool {
+        false
+    }
+
     /// What can be refused before there is a child.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 }
 
-/// Each may have a default route, but one alone when there is an uplink.
 pub(crate) fn check(all: &[Arc<dyn Attach>]) -> Result<()> {
     if all.len() > 1
-        && let Some(uplink) = all.iter().find(|one| one.setter() == "uplink")
+        && let Some(alone) = all.iter().find(|one| one.is_alone())
     {
         let what = "the default route leads elsewhere already; an uplink of a network is NetworkBuilder::uplink";
-        return Err(Error::invalid(uplink.setter(), what));
+        return Err(Error::invalid(alone.setter(), what));
     }
     all.iter().try_for_each(|one| one.check())
 }

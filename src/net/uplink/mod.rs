@@ -128,6 +128,10 @@ impl Attach for UplinkBuilder {
         "uplink"
     }
 
+    fn is_alone(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         UplinkBuilder::check(self)
     }
