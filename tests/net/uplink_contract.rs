@@ -449,6 +449,24 @@ fn the_helper_goes_with_a_caller_that_is_killed() {
 }
 
 #[test]
+fn a_network_that_is_refused_starts_no_helper() {
+    with_capabilities!({
+        require!(netns);
+        let helper = StandIn::new(&(RECORD.to_owned() + SLIRP4NETNS_IS_READY));
+        let uplink = Uplink::slirp4netns().program(helper.path());
+        for lab in ["10.9.0.0/31", "10.0.2.128/25"] {
+            let network = Network::bridge("lab", net(lab)).uplink(&uplink);
+            let error = network.create().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+            assert_eq!(error.setter(), Some("bridge"), "{error:?}");
+        }
+        let ours = Network::bridge("lab", net("10.9.0.0/24")).uplink(&uplink.mtu(0));
+        assert_eq!(ours.create().unwrap_err().setter(), Some("mtu"));
+        assert!(!helper.0.path().join("given").exists());
+    });
+}
+
+#[test]
 fn what_no_interface_or_helper_takes_is_refused_before_it_starts() {
     isolated_as_both(|| {
         let sandbox = Sandbox::new().user().user_map(IdMap::root()).net();

@@ -67,8 +67,8 @@ impl NetworkBuilder {
     /// Makes the bridge, with its addresses.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the namespace has an address of the same network, or the
-    /// network no address for a member; `EEXIST` if there is an interface of that name; those of
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the namespace or the uplink has an address of the same
+    /// network, or the network no address for a member; `EEXIST` if there is an interface of that name; those of
     /// [`Nft::install`](crate::net::Nft::install) with [`masquerade`](Self::masquerade); those of
     /// [`UplinkBuilder::attach`] with [`uplink`](Self::uplink). Nothing stays behind.
     pub fn create(&self) -> Result<Network> {
@@ -77,9 +77,9 @@ impl NetworkBuilder {
             false => Namespace::<Net>::current()?,
         };
         let netlink = Netlink::open(&namespace)?;
+        self.check(&netlink)?;
         let uplink = self.uplink.as_ref();
         let uplink = uplink.map(|uplink| uplink.attach(&namespace)).transpose()?;
-        self.check(&netlink)?;
         let mut batch = netlink
             .batch()
             .add(Link::bridge(&*self.name).mac(random_mac()?).up());
@@ -161,6 +161,10 @@ impl NetworkBuilder {
                 .find(|other| other.overlaps(net))
             {
                 return Err(self.invalid(format!("{net} and {other} overlap")));
+            }
+            let outer = self.uplink.as_ref().map(|uplink| uplink.net);
+            if let Some(outer) = outer.filter(|outer| outer.overlaps(net)) {
+                return Err(self.invalid(format!("{net} overlaps {outer} of the uplink")));
             }
         }
         for address in netlink.addresses()? {

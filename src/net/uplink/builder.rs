@@ -40,7 +40,7 @@ pub struct UplinkBuilder {
     pub(super) helper: Helper,
     program: Option<OsString>,
     pub(super) interface: String,
-    pub(super) net: IpNet,
+    pub(in crate::net) net: IpNet,
     pub(super) mtu: u32,
     pub(super) ipv6: bool,
     pub(super) host_loopback: bool,
