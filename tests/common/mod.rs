@@ -9,6 +9,7 @@
 //! - [`seccomp`]: system calls switched off.
 //! - [`alloc`]: an allocator that ends any process but the one that armed it.
 //! - [`probe`]: readers of /proc.
+//! - [`shell`]: scripts that take signals.
 //! - [`terminal`]: a terminal whose user is the test.
 //! - [`threads`]: the same work from several threads at once.
 
@@ -40,6 +41,7 @@ pub(crate) mod leaks;
 pub(crate) mod probe;
 pub(crate) mod require;
 pub(crate) mod seccomp;
+pub(crate) mod shell;
 pub(crate) mod sys;
 pub(crate) mod terminal;
 pub(crate) mod threads;

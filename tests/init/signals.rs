@@ -1,6 +1,7 @@
 //! Signals reach the program, once and in order.
 
 use super::{both_forms, sandbox, shell};
+use crate::common::shell::READY_UNTIL_A_LINE;
 use crate::common::{isolated_as_user, probe, require};
 use ringfence::{Child, Init, Sandbox, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
@@ -118,7 +119,8 @@ both_forms! {
 fn as_an_unprivileged_user() {
     isolated_as_user(|| {
         require!(userns);
-        let (mut child, mut lines) = reporter("trap 'echo TERM; exit 6' TERM; echo ready; read x");
+        let script = format!("trap 'echo TERM; exit 6' TERM; {READY_UNTIL_A_LINE}");
+        let (mut child, mut lines) = reporter(&script);
         child.signal(libc::SIGTERM).unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "TERM");
         assert_eq!(child.wait().unwrap().code(), Some(6));

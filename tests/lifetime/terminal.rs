@@ -1,6 +1,7 @@
 //! The caller's terminal, handed to the program and taken back.
 
 use super::{forbid_own_program, signal};
+use crate::common::shell::READY_UNTIL_A_LINE;
 use crate::common::terminal::{is_cooked, lead_session_on, open_master};
 use crate::common::{isolated, isolated_as_both, probe, require, sys};
 use ringfence::{Command, ErrorKind, Init, Sandbox};
@@ -223,8 +224,8 @@ fn the_program_has_it_and_the_caller_gets_it_back() {
 fn what_the_terminal_sends_reaches_the_program_once() {
     isolated(|| {
         require!(userns);
-        let script = "trap 'echo INT' INT; echo ready; until read x; do :; done; echo end; exit 3";
-        for_each(script, Ground::Fore, |mut user| {
+        let script = format!("trap 'echo INT' INT; {READY_UNTIL_A_LINE}; echo end; exit 3");
+        for_each(&script, Ground::Fore, |mut user| {
             assert_eq!(line(&mut user.said), "ready");
             for _ in 0..3 {
                 user.types(b"\x03");

@@ -1,6 +1,7 @@
 //! The caller's terminal and the program's, connected.
 
 use crate::common::leaks::{Census, assert_same};
+use crate::common::shell::READY_UNTIL_A_LINE;
 use crate::common::terminal::{is_cooked, lead_session_on, open_master};
 use crate::common::{isolated, isolated_as_both, require, sys};
 use crate::{on_terminal, sandboxes, shell};
@@ -119,8 +120,8 @@ fn what_is_typed_reaches_the_program_as_it_is() {
 fn keys_that_send_signals_are_for_the_program() {
     isolated(|| {
         require!(userns, new_proc);
-        let script = "trap 'echo INT' INT; echo ready; until read x; do :; done; exit 4";
-        for_each(script, |mut user| {
+        let script = format!("trap 'echo INT' INT; {READY_UNTIL_A_LINE}; exit 4");
+        for_each(&script, |mut user| {
             user.sees("ready\r\n");
             for _ in 0..3 {
                 user.types(b"\x03");
@@ -136,8 +137,8 @@ fn keys_that_send_signals_are_for_the_program() {
 fn the_size_follows() {
     isolated(|| {
         require!(userns, new_proc);
-        let script = "trap 'stty size' WINCH; echo ready; until read x; do :; done; exit 4";
-        for_each(script, |mut user| {
+        let script = format!("trap 'stty size' WINCH; {READY_UNTIL_A_LINE}; exit 4");
+        for_each(&script, |mut user| {
             user.sees("ready\r\n");
             for rows in [50, 24] {
                 tcsetwinsize(&user.master, size(rows, 132)).unwrap();
@@ -153,8 +154,8 @@ fn the_size_follows() {
 fn signals_of_processes_are_passed_on() {
     isolated(|| {
         require!(userns, new_proc);
-        let script = "trap 'exit 6' TERM; echo ready; while :; do read x; done";
-        for_each(script, |mut user| {
+        let script = format!("trap 'exit 6' TERM; {READY_UNTIL_A_LINE}");
+        for_each(&script, |mut user| {
             user.sees("ready\r\n");
             kill_process(user.caller, Signal::TERM).unwrap();
             user.ends_with(6);
