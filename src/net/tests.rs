@@ -13,6 +13,7 @@ use super::next_hop::NextHop;
 use super::route::{Route, RouteKind};
 use super::rule::{Family, Rule, RuleAction};
 use super::wire::{Attributes, Message, Messages};
+use crate::error::Result;
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -68,8 +69,12 @@ fn with_indexes<T>(run: impl FnOnce(&mut Indexes<'_>) -> T) -> T {
     run(&mut Indexes::new(&Netlink::current().unwrap()))
 }
 
+fn try_link(link: &Link<'_>) -> Result<Message> {
+    with_indexes(|indexes| link.message(link.number(indexes), indexes))
+}
+
 fn link(link: &Link<'_>) -> Message {
-    with_indexes(|indexes| link.message(indexes)).unwrap()
+    try_link(link).unwrap()
 }
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
@@ -352,7 +357,7 @@ fn entries_are_read_as_they_were_written() {
 
 #[test]
 fn contradictions_are_refused() {
-    let refused = |link: &Link<'_>| with_indexes(|indexes| link.message(indexes)).unwrap_err();
+    let refused = |link: &Link<'_>| try_link(link).unwrap_err();
     let mixed = Vxlan::new(1)
         .local(Ipv4Addr::LOCALHOST)
         .remote(Ipv6Addr::LOCALHOST);

@@ -6,6 +6,7 @@ use ringfence::net::{
     Address, Batch, Change, Family, Link, LinkChange, Neighbour, Netlink, Network, Peer, Route,
     Rule,
 };
+use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Step};
 
 use super::{MAC, create, everything, ip, names, net, with_capabilities};
@@ -118,6 +119,168 @@ fn each_change_can_be_the_one_that_fails() {
                 Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}"),
             }
             assert_eq!(everything(&namespace), before, "{position}");
+        }
+    });
+}
+
+/// A bridge that is nobody's business.
+fn with_stranger(name: &str) -> (Namespace<Net>, Netlink) {
+    let (namespace, netlink) = create();
+    let stranger = Link::bridge(name).index(STRANGER).mtu(1400).up();
+    netlink.add(stranger).unwrap();
+    (namespace, netlink)
+}
+
+const STRANGER: u32 = 77;
+
+#[test]
+fn a_link_that_is_there_already_is_left_alone() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_stranger("eth0");
+        let before = everything(&namespace);
+        let changes = || {
+            LinkChange::of("eth0")
+                .mtu(1300)
+                .mac(MAC)
+                .group(9)
+                .down()
+                .rename("eth1")
+        };
+        for link in [
+            Link::bridge("eth0"),
+            Link::veth("eth0", Peer::new("other")),
+            Link::veth("other", Peer::new("eth0")),
+            // A number that another has, or a name and a number.
+            Link::bridge("eth0").index(STRANGER),
+            Link::bridge("eth0").index(STRANGER + 1),
+        ] {
+            for add in [
+                LinkChange::of("eth0").mtu(1300).mac(MAC).group(9).down(),
+                changes(),
+            ] {
+                let batch = netlink.batch().add(link.clone()).add(add);
+                let error = batch
+                    .add(Address::new("lo", net("10.9.0.1/24")))
+                    .commit()
+                    .unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
+                assert!(error.to_string().contains("add "), "{error:?}");
+                assert_eq!(everything(&namespace), before, "{link:?}");
+            }
+        }
+        // Another name, and the number of the stranger.
+        let batch = netlink
+            .batch()
+            .add(Link::bridge("mine").index(STRANGER))
+            .add(LinkChange::of("mine").mtu(1300).down());
+        batch.commit().unwrap_err();
+        assert_eq!(everything(&namespace), before);
+        let batch = netlink
+            .batch()
+            .add(Link::bridge("mine").index(STRANGER))
+            .add(LinkChange::of(STRANGER).mtu(1300).down());
+        batch.commit().unwrap_err();
+        assert_eq!(everything(&namespace), before);
+    });
+}
+
+#[test]
+fn a_name_that_another_has_is_no_way_to_it() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_stranger("new");
+        netlink.add(Link::bridge("old").up()).unwrap();
+        let before = everything(&namespace);
+        for first in [None, Some(Link::bridge("young"))] {
+            let old = match first {
+                Some(_) => "young",
+                None => "old",
+            };
+            let batch = first
+                .into_iter()
+                .fold(netlink.batch(), |batch, link| batch.add(link));
+            let error = batch
+                .add(LinkChange::of(old).rename("new"))
+                .add(LinkChange::of("new").mtu(1300).down())
+                .commit()
+                .unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
+            assert_eq!(everything(&namespace), before, "{old}");
+        }
+    });
+}
+
+#[test]
+fn a_new_link_is_undone_whatever_its_name_is_by_then() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let before = everything(&namespace);
+        let renamed = || {
+            netlink
+                .batch()
+                .add(Link::bridge("a"))
+                .add(LinkChange::of("a").rename("b").up())
+                .add(LinkChange::of("b").rename("c"))
+                .add(Address::new("c", net("10.9.0.1/24")))
+                .add(Link::veth("v", Peer::new("w")))
+                .add(LinkChange::of("v").rename("x").master("c"))
+                .add(LinkChange::of("w").rename("v").up())
+        };
+        let done = renamed().commit().unwrap();
+        assert_eq!(ip(&namespace, "link show x")[0]["master"], "c");
+        assert_eq!(ip(&namespace, "link show x")[0]["link"], "v");
+        let address = &ip(&namespace, "addr show c")[0]["addr_info"][0];
+        assert_eq!(address["local"], "10.9.0.1");
+        done.undo().unwrap();
+        assert_eq!(everything(&namespace), before);
+        for bad in [
+            Link::bridge("bad").mtu(1),
+            Link::bridge("c"),
+            Link::bridge("v"),
+        ] {
+            renamed().add(bad).commit().unwrap_err();
+            assert_eq!(everything(&namespace), before);
+        }
+        // Only the peer, whose other end is elsewhere.
+        let (other, _) = create();
+        let there = everything(&other);
+        netlink
+            .batch()
+            .add(Link::veth("eth0", Peer::new("a")).namespace(&other))
+            .add(LinkChange::of("a").rename("b"))
+            .add(Link::bridge("b"))
+            .commit()
+            .unwrap_err();
+        assert_eq!(
+            [everything(&namespace), everything(&other)],
+            [before, there]
+        );
+    });
+}
+
+#[test]
+fn a_failed_link_may_have_any_change_after_it() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_stranger("there");
+        let before = everything(&namespace);
+        let afterwards: [fn() -> Change<'static>; 7] = [
+            || LinkChange::of("bad").up().into(),
+            || LinkChange::of("bad").rename("there").into(),
+            || LinkChange::of("there").master("bad").into(),
+            || Address::new("bad", net("10.9.0.1/24")).into(),
+            || Route::to(net("10.9.0.0/16")).dev("bad").into(),
+            || Neighbour::new("bad", Ipv4Addr::new(10, 9, 0, 2), MAC).into(),
+            || Link::veth("v", Peer::new("w")).master("bad").into(),
+        ];
+        for after in afterwards {
+            let batch = netlink.batch().add(Link::bridge("bad").mtu(1));
+            let error = batch.add(after()).commit().unwrap_err();
+            assert!(error.to_string().contains("add bridge bad"), "{error:?}");
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error:?}");
+            assert_eq!(everything(&namespace), before, "{:?}", after());
         }
     });
 }

@@ -113,8 +113,7 @@ impl LinkChange {
 
     /// The interfaces whose numbers it needs.
     pub(in super::super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
-        let own = self.rename.as_ref().map(|_| &self.link);
-        own.into_iter().chain(self.master.iter().flatten())
+        [&self.link].into_iter().chain(self.master.iter().flatten())
     }
 
     pub(in super::super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
@@ -123,22 +122,12 @@ impl LinkChange {
             None => (0, 0),
         };
         // Not RTM_SETLINK, which passes over what is nested.
-        let message = |index| Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
-        let mut message = match (&self.link, &self.rename) {
-            (LinkRef::Name(name), None) => {
-                check_name(name)?;
-                let mut message = message(0);
-                message.text(libc::IFLA_IFNAME, name);
-                message
-            }
-            (link, None) => message(indexes.get(link)?),
-            (link, Some(name)) => {
-                check_name(name)?;
-                let mut message = message(indexes.get(link)?);
-                message.text(libc::IFLA_IFNAME, name);
-                message
-            }
-        };
+        let fixed = ifinfomsg(indexes.get(&self.link)?, flags, mask);
+        let mut message = Message::new(libc::RTM_NEWLINK, 0, &fixed);
+        if let Some(name) = &self.rename {
+            check_name(name)?;
+            message.text(libc::IFLA_IFNAME, name);
+        }
         if let Some(Mac(mac)) = &self.mac {
             message.bytes(libc::IFLA_ADDRESS, mac);
         }
