@@ -178,6 +178,38 @@ fn both_ends_of_a_veth_may_be_elsewhere() {
 }
 
 #[test]
+fn the_master_is_one_of_where_the_link_is_to_be() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (_here, netlink) = create();
+        let (there, in_there) = create();
+        // The same number is another's there.
+        netlink.add(Link::bridge("br0").index(77)).unwrap();
+        in_there.add(Link::bridge("wrong").index(77)).unwrap();
+        let port = |master: &str| {
+            Link::veth("x", Peer::new("y"))
+                .namespace(&there)
+                .master(master)
+        };
+        let before = everything(&there);
+        let error = netlink.add(port("br0")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        assert!(error.to_string().contains(&there.to_string()), "{error:?}");
+        assert_eq!(names(&netlink).unwrap(), ["lo", "br0"]);
+        assert_eq!(everything(&there), before);
+
+        in_there.add(Link::bridge("br0")).unwrap();
+        netlink.add(port("br0")).unwrap();
+        let master = || shown(&ip(&there, "link show"), "x")["master"].clone();
+        assert_eq!(master(), "br0");
+        in_there.delete_link("x").unwrap();
+        let by_number = Link::veth("x", Peer::new("y")).master(77);
+        netlink.add(by_number.namespace(&there)).unwrap();
+        assert_eq!(master(), "wrong");
+    });
+}
+
+#[test]
 fn links_are_changed_moved_and_deleted() {
     with_capabilities!({
         require!(netns, program("ip"));

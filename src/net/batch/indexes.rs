@@ -67,6 +67,21 @@ impl<'n> Indexes<'n> {
         Ok(index)
     }
 
+    /// The number of one in another namespace, if that is given.
+    pub(in crate::net) fn get_in(
+        &mut self,
+        elsewhere: Option<&Namespace<Net>>,
+        link: &LinkRef,
+    ) -> Result<u32> {
+        match (elsewhere, link) {
+            (None, _) => self.get(link),
+            (Some(_), LinkRef::Index(index)) => Ok(*index),
+            (Some(there), LinkRef::Name(_)) => {
+                Ok(Netlink::open(there)?.link_uncounted(link)?.index)
+            }
+        }
+    }
+
     /// What there is before the batch: by number, if it has been renamed.
     pub(super) fn look_up(&mut self, link: &LinkRef) -> Result<LinkInfo> {
         let LinkRef::Name(name) = link else {

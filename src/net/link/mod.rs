@@ -197,7 +197,9 @@ impl<'a> Link<'a> {
         self
     }
 
-    /// Makes it a port of this bridge.
+    /// Makes it a port of this bridge, of the namespace that the link itself is to be [in](Self::namespace). In another
+    /// than the socket's the bridge has to be there before the batch.
+    #[doc(alias = "IFLA_MASTER")]
     pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
         self.master = Some(master.into());
         self
@@ -234,9 +236,11 @@ impl<'a> Link<'a> {
         &self.kind
     }
 
-    /// The interfaces that have to be there before.
+    /// The interfaces of the socket's namespace that have to be there before.
     pub(super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
-        self.master.iter().chain(self.kind.parent())
+        let master = self.master.iter();
+        let master = master.filter(|_| self.namespace.is_none());
+        master.chain(self.kind.parent())
     }
 
     /// The names that the socket's namespace has once it is made, with the numbers asked for.
@@ -270,7 +274,8 @@ impl<'a> Link<'a> {
         let mut message = Message::new(libc::RTM_NEWLINK, flags as u16, &fixed);
         self.common().put(&mut message);
         if let Some(master) = &self.master {
-            message.u32(libc::IFLA_MASTER, indexes.get(master)?);
+            let master = indexes.get_in(self.namespace, master)?;
+            message.u32(libc::IFLA_MASTER, master);
         }
         if let Some(group) = self.group {
             message.u32(libc::IFLA_GROUP, group);
