@@ -77,6 +77,12 @@ fn link(link: &Link<'_>) -> Message {
     try_link(link).unwrap()
 }
 
+fn changes(change: &LinkChange) -> Vec<Message> {
+    let mut messages = Vec::new();
+    with_indexes(|indexes| change.put(indexes, &mut messages)).unwrap();
+    messages
+}
+
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
 
 #[test]
@@ -150,7 +156,6 @@ fn links_are_what_others_read() {
         .mac(MAC)
         .down()
         .no_master();
-    let message = with_indexes(|indexes| change.message(indexes)).unwrap();
     let words = [
         "NewLink",
         "index: 4",
@@ -158,7 +163,22 @@ fn links_are_what_others_read() {
         "Mtu(900)",
         "Controller(0)",
     ];
+    let [message] = changes(&change).try_into().unwrap();
     check(message, 16, &words);
+    let change = LinkChange::of(4)
+        .master(5)
+        .hairpin(true)
+        .learning(false)
+        .isolated(true);
+    let [master, port] = changes(&change).try_into().unwrap();
+    check(master, 16, &["index: 4", "Controller(5)"]);
+    let words = [
+        "index: 4",
+        "HairpinMode(true)",
+        "Learning(false)",
+        "Isolated(true)",
+    ];
+    check(port, 16, &words);
 }
 
 #[test]

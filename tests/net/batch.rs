@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use ringfence::net::{
-    Address, Batch, Change, Family, Link, LinkChange, Neighbour, Netlink, Network, Peer, Route,
-    Rule,
+    Address, Batch, Change, Family, Link, LinkChange, MacvlanMode, Neighbour, Netlink, Network,
+    Peer, Route, Rule, Vxlan,
 };
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Step};
@@ -257,6 +257,25 @@ fn a_new_link_is_undone_whatever_its_name_is_by_then() {
             [everything(&namespace), everything(&other)],
             [before, there]
         );
+    });
+}
+
+#[test]
+fn a_link_may_stand_on_one_of_the_same_batch() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let tunnel = Vxlan::new(42).remote([239, 0, 0, 1]).dev("v");
+        netlink
+            .batch()
+            .add(Link::veth("v", Peer::new("w")))
+            .add(Link::vxlan("vx", tunnel))
+            .add(Link::macvlan("m", "v", MacvlanMode::Bridge))
+            .commit()
+            .unwrap();
+        let vxlan = &ip(&namespace, "link show vx")[0];
+        assert_eq!(vxlan["linkinfo"]["info_data"]["link"], "v");
+        assert_eq!(ip(&namespace, "link show m")[0]["link"], "v");
     });
 }
 

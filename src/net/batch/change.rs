@@ -121,9 +121,11 @@ impl<'a> Change<'a> {
                     None
                 } else {
                     let now = indexes.look_up(&change.link)?;
-                    Some(Undo::Send(change.reverse(&now).message(indexes)?))
+                    let mut back = Vec::new();
+                    change.reverse(&now).put(indexes, &mut back)?;
+                    Some(Undo::Set(back))
                 };
-                messages.push(change.message(indexes)?);
+                change.put(indexes, messages)?;
                 if let Some(name) = change.new_name() {
                     indexes.rename(&change.link, name)?;
                 }

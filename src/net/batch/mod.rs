@@ -22,6 +22,7 @@ const ATTEMPTS: usize = 8;
 #[derive(Clone, Debug)]
 enum Undo<'a> {
     Send(Message),
+    Set(Vec<Message>),
     DeleteIn(&'a Namespace<Net>, LinkRef),
 }
 
@@ -181,6 +182,10 @@ fn explain(error: Error, change: &Change<'_>, refusal: &Refusal) -> Error {
         (Change::Link(link), Errno::OPNOTSUPP) => {
             error.with_hint(Some(link.kind().lacking(refusal.text.as_deref())))
         }
+        (Change::Set(change), Errno::OPNOTSUPP) if change.is_for_port() => {
+            let hint = "what is for a port of a bridge needs an interface that is one";
+            error.with_hint(Some(hint.to_owned()))
+        }
         (Change::Set(_), Errno::NODEV) => error.with_kind(ErrorKind::NotFound),
         _ => error,
     }
@@ -204,6 +209,7 @@ impl Committed<'_> {
         for undo in self.undo.into_iter().rev() {
             match undo {
                 Undo::Send(message) => messages.push(message),
+                Undo::Set(all) => messages.extend(all),
                 Undo::DeleteIn(namespace, link) => {
                     first = first.and(send(self.netlink, &mut messages));
                     let deleted =

@@ -3,11 +3,9 @@
 use super::super::batch::Indexes;
 use super::super::ip::Mac;
 use super::super::wire::Message;
+use super::port::PortChange;
 use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
-
-/// `IFLA_BRPORT_MODE` of <linux/if_link.h>: hairpin.
-pub(super) const IFLA_BRPORT_MODE: u16 = 4;
 
 /// A change of an interface that exists, or that was added earlier in the same [`Batch`](super::super::Batch).
 ///
@@ -29,7 +27,7 @@ pub struct LinkChange {
     mtu: Option<u32>,
     up: Option<bool>,
     group: Option<u32>,
-    hairpin: Option<bool>,
+    port: PortChange,
     /// The inner `None` is no master.
     master: Option<Option<LinkRef>>,
 }
@@ -44,7 +42,7 @@ impl LinkChange {
             mtu: None,
             up: None,
             group: None,
-            hairpin: None,
+            port: PortChange::default(),
             master: None,
         }
     }
@@ -100,10 +98,28 @@ impl LinkChange {
         self
     }
 
-    /// Lets frames leave a bridge by the port that they came in by, which this is.
+    /// Whether frames may leave the bridge by the port that they came in by, which this is. Off for a new port.
+    ///
+    /// This and what else is for a port needs one: `EOPNOTSUPP` if it is none, nor made one by
+    /// [`master`](Self::master) of the same change.
     #[doc(alias = "IFLA_BRPORT_MODE")]
-    pub fn hairpin(mut self) -> Self {
-        self.hairpin = Some(true);
+    pub fn hairpin(mut self, on: bool) -> Self {
+        self.port.hairpin = Some(on);
+        self
+    }
+
+    /// Whether the bridge learns from what comes in by this port where addresses are. On for a new port.
+    #[doc(alias = "IFLA_BRPORT_LEARNING")]
+    pub fn learning(mut self, on: bool) -> Self {
+        self.port.learning = Some(on);
+        self
+    }
+
+    /// Whether no frames pass between this port and others that are isolated, but only between it and the rest. Off for a
+    /// new port.
+    #[doc(alias = "IFLA_BRPORT_ISOLATED")]
+    pub fn isolated(mut self, on: bool) -> Self {
+        self.port.isolated = Some(on);
         self
     }
 
@@ -116,14 +132,38 @@ impl LinkChange {
         [&self.link].into_iter().chain(self.master.iter().flatten())
     }
 
-    pub(in super::super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
+    pub(in super::super) fn is_for_port(&self) -> bool {
+        !self.port.is_empty()
+    }
+
+    /// One message, or two.
+    pub(in super::super) fn put(
+        &self,
+        indexes: &mut Indexes<'_>,
+        messages: &mut Vec<Message>,
+    ) -> Result<()> {
+        let index = indexes.get(&self.link)?;
+        let mut message = self.message(index, indexes)?;
+        if self.is_for_port() {
+            // The kernel reads what is for a port before it makes it one.
+            if self.master.is_some() {
+                let port = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, 0, 0));
+                messages.push(std::mem::replace(&mut message, port));
+            }
+            self.port.put(&mut message);
+        }
+        messages.push(message);
+        Ok(())
+    }
+
+    /// All but what is for a port.
+    fn message(&self, index: u32, indexes: &mut Indexes<'_>) -> Result<Message> {
         let (flags, mask) = match self.up {
             Some(up) => (if up { IFF_UP } else { 0 }, IFF_UP),
             None => (0, 0),
         };
         // Not RTM_SETLINK, which passes over what is nested.
-        let fixed = ifinfomsg(indexes.get(&self.link)?, flags, mask);
-        let mut message = Message::new(libc::RTM_NEWLINK, 0, &fixed);
+        let mut message = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
         if let Some(name) = &self.rename {
             check_name(name)?;
             message.text(libc::IFLA_IFNAME, name);
@@ -144,18 +184,17 @@ impl LinkChange {
             };
             message.u32(libc::IFLA_MASTER, master);
         }
-        if let Some(hairpin) = self.hairpin {
-            message.nest(libc::IFLA_LINKINFO, |info| {
-                info.nest(libc::IFLA_INFO_SLAVE_DATA, |data| {
-                    data.u8(IFLA_BRPORT_MODE, hairpin.into());
-                });
-            });
-        }
         Ok(message)
     }
 
     /// The change that brings back what this one changes of an interface that is now like this.
     pub(in super::super) fn reverse(&self, now: &LinkInfo) -> Self {
+        let port = match (now.port, &self.master) {
+            // A bridge forgets a port that leaves it.
+            (Some(port), Some(_)) => port.into(),
+            (Some(port), None) => self.port.reverse(port),
+            (None, _) => PortChange::default(),
+        };
         Self {
             link: LinkRef::Index(now.index),
             rename: self.rename.as_ref().map(|_| now.name.clone()),
@@ -163,7 +202,7 @@ impl LinkChange {
             mtu: self.mtu.map(|_| now.mtu),
             up: self.up.map(|_| now.up),
             group: self.group.map(|_| now.group),
-            hairpin: self.hairpin.map(|_| now.hairpin),
+            port,
             master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
         }
     }
@@ -189,6 +228,6 @@ impl LinkChange {
             Some(None) => text += " no master",
             None => {}
         }
-        text
+        text + &self.port.describe()
     }
 }

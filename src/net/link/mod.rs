@@ -3,12 +3,14 @@
 mod change;
 mod info;
 mod kind;
+mod port;
 mod tun;
 
 pub use change::LinkChange;
 pub use info::{LinkInfo, Statistics};
 pub(super) use kind::LinkKind;
 pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vxlan};
+pub use port::BridgePort;
 pub use tun::{TunDevice, TunTap};
 
 use super::batch::Indexes;
@@ -240,7 +242,7 @@ impl<'a> Link<'a> {
     pub(super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
         let master = self.master.iter();
         let master = master.filter(|_| self.namespace.is_none());
-        master.chain(self.kind.parent())
+        master.chain(self.kind.needs())
     }
 
     /// The names that the socket's namespace has once it is made, with the numbers asked for.
