@@ -8,6 +8,7 @@ use ringfence::net::{
 };
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Step};
+use serde_json::Value;
 
 use super::{MAC, create, everything, ip, names, net, with_capabilities};
 use crate::common::faults::{Faults, syscalls, window};
@@ -20,7 +21,7 @@ fn changes<'a>() -> Vec<Change<'a>> {
         Link::veth("v0", Peer::new("v1")).master("br0").up().into(),
         LinkChange::of("v1").up().into(),
         LinkChange::of("old")
-            .mtu(1000)
+            .mtu(1300)
             .mac(MAC)
             .rename("new")
             .up()
@@ -58,7 +59,7 @@ fn a_batch_is_made_and_undone_as_a_whole() {
             assert!(made.iter().any(|made| made == name), "{made:?}");
         }
         assert_eq!(ip(&namespace, "route show 10.10.0.0/16")[0]["dev"], "br0");
-        assert_eq!(ip(&namespace, "link show new")[0]["mtu"], 1000);
+        assert_eq!(ip(&namespace, "link show new")[0]["mtu"], 1300);
         assert_eq!(
             ip(&namespace, "addr show dev br0")[0]["addr_info"][0]["local"],
             "10.9.0.1"
@@ -257,6 +258,94 @@ fn a_new_link_is_undone_whatever_its_name_is_by_then() {
             [everything(&namespace), everything(&other)],
             [before, there]
         );
+    });
+}
+
+#[test]
+fn what_undoing_does_not_bring_back_is_said() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let bridge = |name: &str| Link::bridge(name).mac(MAC).up();
+        let set_up = || {
+            netlink
+                .batch()
+                .add(bridge("br0"))
+                .add(bridge("br1"))
+                .add(Link::veth("x", Peer::new("y")).up())
+                .add(LinkChange::of("y").up().master("br0"))
+                .add(Address::new("x", net("10.1.0.1/24")))
+                .add(Address::new("x", net("fd00::1/64")).nodad())
+                .add(
+                    Route::to(net("10.2.0.0/16"))
+                        .via(Ipv4Addr::new(10, 1, 0, 2))
+                        .dev("x"),
+                )
+                .add(Route::to(net("fd00:2::/32")).dev("x"))
+                .commit()
+                .unwrap()
+        };
+        let routes = || {
+            let of = |family| {
+                ip(
+                    &namespace,
+                    &format!("{family} route show dev x proto static"),
+                )
+                .len()
+            };
+            [of("-4"), of("-6")]
+        };
+        let settings = || {
+            let of = |link: &Value| {
+                let is_up = link["flags"].as_array().unwrap().contains(&"UP".into());
+                (
+                    link["ifname"].clone(),
+                    link["mtu"].clone(),
+                    link["master"].clone(),
+                    is_up,
+                )
+            };
+            ip(&namespace, "link show")
+                .iter()
+                .map(of)
+                .collect::<Vec<_>>()
+        };
+        let bad = || Link::bridge("bad").mtu(1);
+        for (change, lost, left) in [
+            (LinkChange::of("x").down(), "routes", [0, 0]),
+            (LinkChange::of("x").mtu(1279), "IPv6", [1, 0]),
+            (LinkChange::of("y").no_master(), "forwarding", [1, 1]),
+            (LinkChange::of("y").master("br1"), "forwarding", [1, 1]),
+        ] {
+            let made = set_up();
+            let before = settings();
+            let everything_before = everything(&namespace);
+            // What fails before it keeps it from being made at all.
+            let batch = netlink.batch().add(bad()).add(change.clone());
+            let error = batch.commit().unwrap_err();
+            assert_eq!(error.hint(), None, "{error:?}");
+            assert_eq!(everything(&namespace), everything_before, "{change:?}");
+            assert_eq!(routes(), [1, 1]);
+
+            let batch = netlink.batch().add(change.clone()).add(bad());
+            let error = batch.commit().unwrap_err();
+            let hint = error.hint().unwrap();
+            assert!(
+                hint.contains(lost) && hint.contains("not brought back"),
+                "{hint}"
+            );
+            assert_eq!(settings(), before, "{change:?}");
+            assert_eq!(routes(), left, "{change:?}");
+            made.undo().unwrap();
+        }
+        // What is down already, or stays large enough, loses nothing.
+        let _ = set_up();
+        let batch = netlink.batch().add(LinkChange::of("x").mtu(1280));
+        let error = batch.add(bad()).commit().unwrap_err();
+        assert_eq!((error.hint(), routes()), (None, [1, 1]));
+        netlink.set(LinkChange::of("x").down()).unwrap();
+        let batch = netlink.batch().add(LinkChange::of("x").down());
+        assert_eq!(batch.add(bad()).commit().unwrap_err().hint(), None);
     });
 }
 

@@ -123,7 +123,12 @@ impl<'a> Change<'a> {
                     let now = indexes.look_up(&change.link)?;
                     let mut back = Vec::new();
                     change.reverse(&now).put(indexes, &mut back)?;
-                    Some(Undo::Set(back))
+                    let lost = change.loses(&now);
+                    if lost.is_some() {
+                        indexes.wait();
+                    }
+                    let lost = lost.map(|what| format!("{} has lost {what}", now.name));
+                    Some(Undo::Set(back, lost))
                 };
                 change.put(indexes, messages)?;
                 if let Some(name) = change.new_name() {

@@ -154,6 +154,11 @@ impl<'n> Indexes<'n> {
         }
     }
 
+    /// Has the change wait until all before it have been made.
+    pub(super) fn wait(&mut self) {
+        self.waits = true;
+    }
+
     /// Has the change wait until this interface has been made.
     pub(super) fn wait_for(&mut self, link: &LinkRef) {
         let index = match link {

@@ -22,7 +22,8 @@ const ATTEMPTS: usize = 8;
 #[derive(Clone, Debug)]
 enum Undo<'a> {
     Send(Message),
-    Set(Vec<Message>),
+    /// And what that does not bring back.
+    Set(Vec<Message>, Option<String>),
     DeleteIn(&'a Namespace<Net>, LinkRef),
 }
 
@@ -35,6 +36,13 @@ enum Undo<'a> {
 /// The kernel has no such transactions: it goes on after a change that it refuses. So what it did is undone, in
 /// reverse order. For a moment others may see a part of it. Only if the kernel's answers are lost, for lack of
 /// memory, does what it did stay.
+///
+/// # What is not brought back
+/// Of an interface that was there before, its settings are brought back, but not what the kernel forgets as it is brought
+/// [down](super::LinkChange::down), gets an [mtu](super::LinkChange::mtu) below 1280, or
+/// [leaves](super::LinkChange::master) a bridge: routes, IPv6 addresses, neighbours, forwarding entries. So such a change is
+/// sent, in a call of its own, when all before it have been made, and is best the last; if one behind it fails, the error's
+/// hint says what is lost. Nor does a bridge that has the hardware address of a port keep it when that goes.
 ///
 /// # Examples
 /// ```no_run
@@ -121,12 +129,13 @@ impl<'a> Batch<'a> {
         let deed = self.netlink.deed(change.step(), change.describe());
         let error = deed.refused(&refusal, prepared.messages.get(number));
         let error = explain(error, change, &refusal);
-        match done.undo() {
-            Ok(()) => Err(error),
-            Err(left) => {
-                Err(error.with_hint(Some(format!("what had been done is still there: {left:?}"))))
-            }
+        let mut hints: Vec<_> = error.hint().map(str::to_owned).into_iter().collect();
+        hints.extend(done.lost());
+        if let Err(left) = done.undo() {
+            hints.push(format!("what had been done is still there: {left:?}"));
         }
+        let hint = (!hints.is_empty()).then(|| hints.join("; "));
+        Err(error.with_hint(hint))
     }
 
     fn prepare(&self, indexes: &mut Indexes<'_>) -> Result<Prepared<'a>> {
@@ -199,7 +208,16 @@ pub struct Committed<'a> {
 }
 
 impl Committed<'_> {
-    /// Undoes them, in reverse order. What is gone meanwhile is left out.
+    fn lost(&self) -> impl Iterator<Item = String> {
+        let lost = self.undo.iter().filter_map(|undo| match undo {
+            Undo::Set(_, lost) => lost.clone(),
+            Undo::Send(_) | Undo::DeleteIn(..) => None,
+        });
+        lost.map(|lost| lost + ", which is not brought back")
+    }
+
+    /// Undoes them, in reverse order. What is gone meanwhile is left out, and what a change made the kernel
+    /// [forget](Batch#what-is-not-brought-back) does not come back.
     ///
     /// # Errors
     /// The first of what the kernel gives; the others are undone nevertheless.
@@ -209,7 +227,7 @@ impl Committed<'_> {
         for undo in self.undo.into_iter().rev() {
             match undo {
                 Undo::Send(message) => messages.push(message),
-                Undo::Set(all) => messages.extend(all),
+                Undo::Set(all, _) => messages.extend(all),
                 Undo::DeleteIn(namespace, link) => {
                     first = first.and(send(self.netlink, &mut messages));
                     let deleted =

@@ -7,6 +7,9 @@ use super::port::PortChange;
 use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
 
+/// The least that IPv6 takes, in bytes.
+const IPV6_MIN_MTU: u32 = 1280;
+
 /// A change of an interface that exists, or that was added earlier in the same [`Batch`](super::super::Batch).
 ///
 /// # Examples
@@ -62,7 +65,8 @@ impl LinkChange {
         self
     }
 
-    /// The largest packet that it sends, in bytes.
+    /// The largest packet that it sends, in bytes. Below 1280 there is no IPv6 by it, and what there was is lost as by
+    /// [`down`](Self::down).
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(mtu);
         self
@@ -74,7 +78,9 @@ impl LinkChange {
         self
     }
 
-    /// Brings it down.
+    /// Brings it down. The kernel forgets the routes by it that were added, its neighbours, and its IPv6 addresses; those
+    /// of IPv4 stay. Bringing it up again does not bring them back, nor does a [`Batch`](super::super::Batch) that is
+    /// undone.
     pub fn down(mut self) -> Self {
         self.up = Some(false);
         self
@@ -86,7 +92,8 @@ impl LinkChange {
         self
     }
 
-    /// Makes it a port of this bridge.
+    /// Makes it a port of this bridge. A bridge that it was a port of before forgets all of it, such as its forwarding
+    /// entries and VLANs.
     pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
         self.master = Some(Some(master.into()));
         self
@@ -204,6 +211,21 @@ impl LinkChange {
             group: self.group.map(|_| now.group),
             port,
             master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
+        }
+    }
+
+    /// What the kernel forgets of an interface that is now like this, and its [reverse](Self::reverse) does not bring
+    /// back.
+    pub(in super::super) fn loses(&self, now: &LinkInfo) -> Option<&'static str> {
+        let loses_ipv6 = |mtu| mtu < IPV6_MIN_MTU && now.mtu >= IPV6_MIN_MTU;
+        if self.up == Some(false) && now.up {
+            Some("the routes by it that had been added, its neighbours, and its IPv6 addresses")
+        } else if self.mtu.is_some_and(loses_ipv6) {
+            Some("its IPv6 addresses and routes")
+        } else if self.master.is_some() && now.master.is_some() {
+            Some("what its bridge knew of it, such as forwarding entries and VLANs")
+        } else {
+            None
         }
     }
 
