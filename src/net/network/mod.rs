@@ -150,7 +150,7 @@ impl Network {
         // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
         if let Some(number) = self.0.number_of(&state, publish.target().ip()) {
             let port = port(self.0.index, number);
-            self.0.netlink.set(LinkChange::of(port).hairpin())?;
+            self.0.netlink.set(LinkChange::of(port).hairpin(true))?;
         }
         let table = state.table.clone().publish(publish);
         self.0.install(&mut state, table)
