@@ -1,13 +1,14 @@
 //! Making a network.
 
 use super::hosts::Hosts;
-use super::{Inner, Network, State, group, table_name};
-use crate::error::{Error, Result, Step};
+use super::{Inner, Network, State, forwarding, group, table_name};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::net::address::Address;
 use crate::net::ip::{IpNet, Mac};
 use crate::net::link::{Link, LinkChange};
 use crate::net::netlink::Netlink;
-use crate::net::nft::Table;
+use crate::net::nft::{Forward, Table};
+use crate::net::sysctl::Changed;
 use crate::net::uplink::UplinkBuilder;
 use crate::ns::{Namespace, Net};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -22,6 +23,7 @@ pub struct NetworkBuilder {
     nets: Vec<IpNet>,
     own_namespace: bool,
     masquerade: bool,
+    routed: bool,
     uplink: Option<UplinkBuilder>,
 }
 
@@ -32,6 +34,7 @@ impl NetworkBuilder {
             nets: vec![net.network()],
             own_namespace: false,
             masquerade: false,
+            routed: false,
             uplink: None,
         }
     }
@@ -49,10 +52,23 @@ impl NetworkBuilder {
         self
     }
 
-    /// Members reach what the bridge's namespace reaches, with its address. It forwards packets from then on
-    /// (`ip_forward`).
+    /// Members reach what the bridge's namespace reaches, with its address.
+    ///
+    /// That namespace forwards packets from then on, between all of its interfaces (`ip_forward`, and for a network of
+    /// IPv6 `conf/all/forwarding`). It still does when the network has gone, since others may rely on it by then. In the machine's
+    /// first namespace that makes the machine a router. With IPv6, an interface there whose `accept_ra` is 1 loses
+    /// the default route that routers advertise; with 2 it keeps it. In its [own namespace](Self::own_namespace) it
+    /// changes nothing of that.
     pub fn masquerade(mut self) -> Self {
         self.masquerade = true;
+        self
+    }
+
+    /// Members can be reached from wherever packets are forwarded to them, by any port: other networks, and hosts outside
+    /// that know a way. Otherwise what goes to members is dropped, unless it is a reply, is led there by a
+    /// [published port](Network::publish), or comes from another member or from the bridge's namespace itself.
+    pub fn routed(mut self) -> Self {
+        self.routed = true;
         self
     }
 
@@ -69,8 +85,13 @@ impl NetworkBuilder {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the namespace or the uplink has an address of the same
     /// network, or the network no address for a member; `EEXIST` if there is an interface of that name; those of
-    /// [`Nft::install`](crate::net::Nft::install) with [`masquerade`](Self::masquerade); those of
-    /// [`UplinkBuilder::attach`] with [`uplink`](Self::uplink). Nothing stays behind.
+    /// [`Nft::install`](crate::net::Nft::install); those of [`sysctl::set`](crate::net::sysctl::set) with
+    /// [`masquerade`](Self::masquerade); those of [`UplinkBuilder::attach`] with [`uplink`](Self::uplink). Nothing stays
+    /// behind.
+    ///
+    /// # Kernel
+    /// Without [nf_tables](crate::net::Nft) there is no [`masquerade`](Self::masquerade), and a network is always as if it
+    /// were [routed](Self::routed).
     pub fn create(&self) -> Result<Network> {
         let namespace = match self.own_namespace {
             true => Namespace::<Net>::create()?,
@@ -119,28 +140,43 @@ impl NetworkBuilder {
                 hosts,
             }),
         }));
-        if self.masquerade {
-            self.hide(&network)?;
-        }
+        self.protect(&network.0)?;
         Ok(network)
     }
 
     fn table(&self, index: u32) -> Table {
-        let table = Table::new(table_name(index));
-        self.nets
-            .iter()
-            .fold(table, |table, net| table.hairpin(*net))
+        let name = &self.name;
+        let mut table = Table::new(table_name(index)).guard_loopback(name);
+        if !self.routed {
+            table = table
+                .forward(Forward::accept().dnat().oif(name))
+                .forward(Forward::accept().iif(name).oif(name))
+                .forward(Forward::drop().oif(name));
+        }
+        for net in &self.nets {
+            table = table.hairpin(*net);
+            if self.masquerade {
+                table = table.masquerade(*net);
+            }
+        }
+        table
     }
 
-    fn hide(&self, network: &Network) -> Result<()> {
-        let inner = &network.0;
-        let mut state = inner.state();
-        let mut table = state.table.clone();
-        for net in &self.nets {
-            inner.forward(net.address())?;
-            table = table.masquerade(*net);
+    fn protect(&self, network: &Inner) -> Result<()> {
+        let mut state = network.state();
+        let table = state.table.clone();
+        match network.install(&mut state, table) {
+            Err(error) if error.kind() == ErrorKind::Unsupported && !self.masquerade => {
+                return Ok(());
+            }
+            other => drop(other?),
         }
-        inner.install(&mut state, table)
+        let mut parameters = Changed::new(&network.namespace);
+        for net in self.nets.iter().filter(|_| self.masquerade) {
+            parameters.set(forwarding(net.address()), "1")?;
+        }
+        parameters.keep();
+        Ok(())
     }
 
     /// The bridge's address in a network.

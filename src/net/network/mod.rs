@@ -11,7 +11,7 @@ use super::ip::IpNet;
 use super::link::{LinkChange, LinkRef};
 use super::netlink::Netlink;
 use super::nft::{Nft, Publish, Table};
-use super::sysctl;
+use super::sysctl::Changed;
 use super::uplink::Uplink;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
@@ -26,6 +26,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A network of namespaces: a bridge, the addresses that its members are given, the ports that are published, and
 /// the names by which members find each other.
+///
+/// Members reach each other, and the bridge's namespace. What is forwarded to them from elsewhere is dropped but for
+/// replies and for ports that are published, unless the network is [routed](NetworkBuilder::routed).
 ///
 /// It is removed when the last clone of it and the last [`Member`] are dropped: the bridge, what was connected to it, and the
 /// table of nf_tables.
@@ -136,24 +139,20 @@ impl Network {
 
     /// Leads ports of the bridge's namespace to a member, until that is dropped. From loopback addresses as well.
     ///
-    /// The namespace forwards packets from then on (`ip_forward`).
+    /// The namespace forwards packets from then on, and stays so: see [`NetworkBuilder::masquerade`].
     ///
     /// # Errors
-    /// Those of [`Nft::install`] and of [`sysctl::set`].
+    /// [`ErrorKind::InvalidInput`] if one of the ports is published already; those of [`Nft::install`] and of
+    /// [`sysctl::set`](super::sysctl::set). Nothing is changed then.
     pub fn publish(&self, publish: Publish) -> Result<()> {
         let mut state = self.0.state();
-        self.0.forward(publish.target().ip())?;
-        if publish.target().is_ipv4() {
-            let parameter = format!("ipv4/conf/{}/route_localnet", self.0.name);
-            sysctl::set(&self.0.namespace, &parameter, "1")?;
+        let table = state.table.clone().publish(publish.clone());
+        let before = self.0.install(&mut state, table)?;
+        let led = self.0.lead(&state, publish.target().ip());
+        if led.is_err() {
+            let _ = self.0.install(&mut state, before);
         }
-        // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
-        if let Some(number) = self.0.number_of(&state, publish.target().ip()) {
-            let port = port(self.0.index, number);
-            self.0.netlink.set(LinkChange::of(port).hairpin())?;
-        }
-        let table = state.table.clone().publish(publish);
-        self.0.install(&mut state, table)
+        led
     }
 
     /// A file in the form of hosts(5) with the names of the members, kept up to date. To be bound at `/etc/hosts`:
@@ -182,21 +181,25 @@ impl Inner {
         Some(number)
     }
 
-    /// Lets the namespace forward packets of the family of an address.
-    fn forward(&self, of: IpAddr) -> Result<()> {
-        let parameter = match of {
-            IpAddr::V4(_) => "ipv4/ip_forward",
-            IpAddr::V6(_) => "ipv6/conf/all/forwarding",
-        };
-        // It may be on where it cannot be written.
-        if sysctl::get(&self.namespace, parameter)? == "1" {
-            return Ok(());
+    /// Lets packets through to an address that ports lead to.
+    fn lead(&self, state: &State, to: IpAddr) -> Result<()> {
+        let mut parameters = Changed::new(&self.namespace);
+        parameters.set(forwarding(to), "1")?;
+        if to.is_ipv4() {
+            let parameter = format!("ipv4/conf/{}/route_localnet", self.name);
+            parameters.set(&parameter, "1")?;
         }
-        sysctl::set(&self.namespace, parameter, "1")
+        // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
+        if let Some(number) = self.number_of(state, to) {
+            let port = port(self.index, number);
+            self.netlink.set(LinkChange::of(port).hairpin())?;
+        }
+        parameters.keep();
+        Ok(())
     }
 
-    /// Puts a table in the place of the one that there is.
-    fn install(&self, state: &mut State, table: Table) -> Result<()> {
+    /// Puts a table in the place of the one that there is, which it returns.
+    fn install(&self, state: &mut State, table: Table) -> Result<Table> {
         let nft = match state.nft.take() {
             Some(nft) => nft,
             None => Nft::open(&self.namespace)?,
@@ -204,8 +207,7 @@ impl Inner {
         let installed = nft.install(&table);
         state.nft = Some(nft);
         installed?;
-        state.table = table;
-        Ok(())
+        Ok(std::mem::replace(&mut state.table, table))
     }
 
     fn write_hosts(&self, state: &State) -> Result<()> {
@@ -242,6 +244,14 @@ impl Drop for Inner {
         }
         // Its members as well, in one go.
         let _ = self.netlink.delete_group(group(self.index));
+    }
+}
+
+/// What lets a namespace forward packets of the family of an address.
+fn forwarding(of: IpAddr) -> &'static str {
+    match of {
+        IpAddr::V4(_) => "ipv4/ip_forward",
+        IpAddr::V6(_) => "ipv6/conf/all/forwarding",
     }
 }
 
