@@ -101,6 +101,10 @@ impl NetworkBuilder {
         self.check(&netlink)?;
         let uplink = self.uplink.as_ref();
         let uplink = uplink.map(|uplink| uplink.attach(&namespace)).transpose()?;
+        if uplink.is_some() {
+            // pasta's IPv6 addresses are those of the outside.
+            self.check_addresses(&netlink)?;
+        }
         let mut batch = netlink
             .batch()
             .add(Link::bridge(&*self.name).mac(random_mac()?).up());
@@ -198,11 +202,15 @@ impl NetworkBuilder {
             {
                 return Err(self.invalid(format!("{net} and {other} overlap")));
             }
-            let outer = self.uplink.as_ref().map(|uplink| uplink.net);
-            if let Some(outer) = outer.filter(|outer| outer.overlaps(net)) {
+            let mut outer = self.uplink.iter().flat_map(UplinkBuilder::nets);
+            if let Some(outer) = outer.find(|outer| outer.overlaps(net)) {
                 return Err(self.invalid(format!("{net} overlaps {outer} of the uplink")));
             }
         }
+        self.check_addresses(netlink)
+    }
+
+    fn check_addresses(&self, netlink: &Netlink) -> Result<()> {
         for address in netlink.addresses()? {
             if let Some(net) = self.nets.iter().find(|net| net.overlaps(&address.net)) {
                 let what = format!("{net} overlaps {} on {}", address.net, address.link);
