@@ -1,7 +1,7 @@
 //! Making a network.
 
 use super::hosts::Hosts;
-use super::{Inner, Network, State, forwarding, group, table_name};
+use super::{BRIDGE, Inner, Network, State, forwarding, group, table_name};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::net::address::Address;
 use crate::net::ip::{IpNet, Mac};
@@ -24,6 +24,7 @@ pub struct NetworkBuilder {
     own_namespace: bool,
     masquerade: bool,
     routed: bool,
+    mtu: Option<u32>,
     uplink: Option<UplinkBuilder>,
 }
 
@@ -35,6 +36,7 @@ impl NetworkBuilder {
             own_namespace: false,
             masquerade: false,
             routed: false,
+            mtu: None,
             uplink: None,
         }
     }
@@ -72,6 +74,13 @@ impl NetworkBuilder {
         self
     }
 
+    /// The largest packet of the bridge and of the members' interfaces, in bytes; 1500 if not set. No larger than that of
+    /// the way to the outside, or large packets get lost where the messages that say so do.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
     /// Connects the bridge, in a [namespace of its own](Self::own_namespace), to what the caller reaches, and members
     /// [with it](Self::masquerade). So a caller without privilege over the network, such as root of a user namespace
     /// alone, has a network whose members reach the outside.
@@ -105,9 +114,11 @@ impl NetworkBuilder {
             // pasta's IPv6 addresses are those of the outside.
             self.check_addresses(&netlink)?;
         }
-        let mut batch = netlink
-            .batch()
-            .add(Link::bridge(&*self.name).mac(random_mac()?).up());
+        let mut bridge = Link::bridge(&*self.name).mac(random_mac()?).up();
+        if let Some(mtu) = self.mtu {
+            bridge = bridge.mtu(mtu);
+        }
+        let mut batch = netlink.batch().add(bridge);
         for net in &self.nets {
             let mut address = Address::new(&*self.name, self.own(net)?).nodad();
             if let Some(broadcast) = net.broadcast() {
@@ -136,6 +147,7 @@ impl NetworkBuilder {
             nets: self.nets.clone(),
             namespace,
             netlink,
+            mtu: self.mtu,
             uplink,
             state: Mutex::new(State {
                 members: BTreeMap::new(),
@@ -185,7 +197,9 @@ impl NetworkBuilder {
 
     /// The bridge's address in a network.
     fn own(&self, net: &IpNet) -> Result<IpNet> {
-        let first = net.nth(1).and_then(|first| IpNet::new(first, net.prefix()));
+        let first = net
+            .nth(BRIDGE.into())
+            .and_then(|first| IpNet::new(first, net.prefix()));
         first.ok_or_else(|| self.invalid(format!("{net} has no address for a bridge")))
     }
 

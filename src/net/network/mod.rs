@@ -3,9 +3,11 @@
 mod create;
 mod hosts;
 mod member;
+mod membership;
 
 pub use create::NetworkBuilder;
 pub use member::Member;
+pub use membership::Membership;
 
 use super::ip::IpNet;
 use super::link::{LinkChange, LinkRef};
@@ -15,9 +17,6 @@ use super::sysctl::Changed;
 use super::uplink::Uplink;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
-use crate::process::Child;
-use crate::sandbox::Sandbox;
-use crate::sandbox::attach::{Attach, Attached};
 use hosts::Hosts;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +62,7 @@ pub(super) struct Inner {
     nets: Vec<IpNet>,
     namespace: Namespace<Net>,
     netlink: Netlink,
+    mtu: Option<u32>,
     uplink: Option<Uplink>,
     state: Mutex<State>,
 }
@@ -73,6 +73,9 @@ struct State {
     nft: Option<Nft>,
     hosts: Hosts,
 }
+
+/// The number of the bridge's own address in the network.
+const BRIDGE: u32 = 1;
 
 /// A member by the number of its address in the network.
 struct Entry {
@@ -112,7 +115,7 @@ impl Network {
     /// The bridge's own address, which is the members' gateway.
     #[must_use]
     pub fn gateway(&self) -> Option<IpAddr> {
-        self.0.address(0, 1)
+        self.0.address(0, BRIDGE)
     }
 
     /// Connects a namespace: it gets an `eth0` with an address that no other member has, a default route
@@ -125,7 +128,23 @@ impl Network {
     /// already; [`ErrorKind::InvalidInput`] for a name that is another member's, or that a hosts file cannot have.
     /// Nothing stays behind.
     pub fn connect(&self, namespace: &Namespace<Net>, name: Option<&str>) -> Result<Member> {
-        member::connect(&self.0, namespace, name)
+        let mut membership = Membership::new();
+        membership.name = name.map(str::to_owned);
+        membership::connect(&self.0, namespace, &membership)
+    }
+
+    /// Connects a namespace, as [`connect`](Self::connect) does, in a way of its own.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect), where the interface is the one that is asked for;
+    /// [`ErrorKind::InvalidInput`] for a name that no interface can have, and an address that the network has not, or
+    /// that another member has; `EEXIST` if the namespace of one that has left still has the address.
+    pub fn connect_with(
+        &self,
+        namespace: &Namespace<Net>,
+        membership: &Membership,
+    ) -> Result<Member> {
+        membership::connect(&self.0, namespace, membership)
     }
 
     /// The first address of the member of this name.
@@ -153,6 +172,20 @@ impl Network {
             let _ = self.0.install(&mut state, before);
         }
         led
+    }
+
+    /// Takes back what was [published](Self::publish). Connections that there are go on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not published, or not any more; those of [`Nft::install`].
+    pub fn unpublish(&self, publish: &Publish) -> Result<()> {
+        let mut state = self.0.state();
+        let mut table = state.table.clone();
+        if !table.unpublish(|other| other == publish) {
+            let what = format!("{publish} is not published");
+            return Err(Error::other(ErrorKind::NotFound, Step::Network, what));
+        }
+        self.0.install(&mut state, table).map(drop)
     }
 
     /// A file in the form of hosts(5) with the names of the members, kept up to date. To be bound at `/etc/hosts`:
@@ -230,7 +263,7 @@ impl Inner {
             .filter_map(|net| self.address(net, number))
             .collect();
         let mut table = state.table.clone();
-        if table.unpublish(&addresses) {
+        if table.unpublish(|publish| addresses.contains(&publish.target().ip())) {
             let _ = self.install(&mut state, table);
         }
     }
@@ -263,36 +296,6 @@ fn group(index: u32) -> u32 {
 
 fn table_name(index: u32) -> String {
     format!("ringfence-{index}")
-}
-
-impl Attach for Inner {
-    fn attach(self: Arc<Self>, child: &Child, name: Option<&str>) -> Result<Attached> {
-        let namespace = Namespace::<Net>::of_pidfd(child)?;
-        Ok(Box::new(member::connect(&self, &namespace, name)?))
-    }
-
-    fn label(&self) -> String {
-        format!("connected to the network {}", self.name)
-    }
-
-    fn setter(&self) -> &'static str {
-        "network"
-    }
-}
-
-impl Sandbox {
-    /// Connects the sandbox to a network before its program starts: the program is held at the
-    /// [gate](crate::Command::gate) until its `eth0` is up. Needs [`net`](Self::net). Its [`hostname`](Self::hostname), if it has
-    /// one, is the name by which other members find it.
-    ///
-    /// It is a member as long as its [`Child`] exists.
-    ///
-    /// # Errors
-    /// [`Plan::spawn`](crate::Plan::spawn) has those of [`Network::connect`]. The program is then not started.
-    pub fn network(mut self, network: &Network) -> Self {
-        self.attach.push(Arc::clone(&network.0) as Arc<dyn Attach>);
-        self
-    }
 }
 
 impl fmt::Debug for Network {

@@ -14,7 +14,6 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
 use expr::{DATA_VALUE, Expressions, LIST_ELEM, Side, Verdict};
 use rustix::io::Errno;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
@@ -105,11 +104,10 @@ impl Table {
         self
     }
 
-    /// Takes back what leads to these addresses; whether there was anything.
-    pub(super) fn unpublish(&mut self, addresses: &[IpAddr]) -> bool {
+    /// Takes back what is like this; whether there was anything.
+    pub(super) fn unpublish(&mut self, is_like: impl Fn(&Publish) -> bool) -> bool {
         let before = self.publishes.len();
-        let leads_to = |publish: &Publish| addresses.contains(&publish.target.ip());
-        self.publishes.retain(|publish| !leads_to(publish));
+        self.publishes.retain(|publish| !is_like(publish));
         self.publishes.len() != before
     }
 
