@@ -67,7 +67,7 @@ pub use link::{
 };
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
-pub use network::{Member, Network, NetworkBuilder};
+pub use network::{Member, Membership, Network, NetworkBuilder};
 pub use next_hop::NextHop;
 pub use nft::{Forward, Nft, Ports, Publish, Table};
 pub use pool::NetPool;
