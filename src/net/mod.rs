@@ -71,6 +71,6 @@ pub use network::{Member, Membership, Network, NetworkBuilder};
 pub use next_hop::NextHop;
 pub use nft::{Forward, Nft, Ports, Publish, Table};
 pub use pool::NetPool;
-pub use route::{Route, RouteKind};
+pub use route::{Route, RouteKind, RouteOption, RoutePreference};
 pub use rule::{Family, Rule, RuleAction};
 pub use uplink::{Uplink, UplinkBuilder};

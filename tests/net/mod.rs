@@ -2,6 +2,7 @@ mod batch;
 mod entries;
 mod fdb;
 mod links;
+mod listed;
 mod membership;
 mod named;
 mod network;
