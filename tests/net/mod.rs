@@ -1,3 +1,4 @@
+mod abandoned;
 mod batch;
 mod entries;
 mod fdb;

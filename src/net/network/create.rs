@@ -114,7 +114,10 @@ impl NetworkBuilder {
             // pasta's IPv6 addresses are those of the outside.
             self.check_addresses(&netlink)?;
         }
-        let mut bridge = Link::bridge(&*self.name).mac(random_mac()?).up();
+        let mac = random_mac()?;
+        // First, so that nothing is ever there without it.
+        let hosts = Hosts::create(&self.name, (!self.own_namespace).then_some(mac))?;
+        let mut bridge = Link::bridge(&*self.name).mac(mac).up();
         if let Some(mtu) = self.mtu {
             bridge = bridge.mtu(mtu);
         }
@@ -126,14 +129,14 @@ impl NetworkBuilder {
             }
             batch = batch.add(address);
         }
-        let made = batch.commit()?;
+        let made = batch.commit().map_err(with_hint)?;
         let finish = || {
             let index = netlink.link(&*self.name)?.index;
             netlink.set(LinkChange::of(index).group(group(index)))?;
-            Ok((index, Hosts::create()?))
+            Ok(index)
         };
-        let (index, hosts) = match finish() {
-            Ok(finished) => finished,
+        let index = match finish() {
+            Ok(index) => index,
             Err(error) => {
                 let _ = made.undo();
                 return Err(error);
@@ -237,6 +240,14 @@ impl NetworkBuilder {
     fn invalid(&self, what: String) -> Error {
         Error::invalid("bridge", format!("{}: {what}", self.name))
     }
+}
+
+fn with_hint(error: Error) -> Error {
+    if error.raw_os_error() != Some(libc::EEXIST) {
+        return error;
+    }
+    let hint = "if a process that was killed has left it, Network::remove_abandoned removes it";
+    error.with_hint(Some(hint.into()))
 }
 
 /// An address that no manufacturer gives. A bridge without one of its own has that of one of its ports, and
