@@ -15,6 +15,7 @@ const EXPR_DATA: u16 = 2;
 pub(super) const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
+const VERDICT_CHAIN: u16 = 2;
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const NFPROTO: [u8; 2] = [2, 10];
@@ -168,11 +169,23 @@ impl Expressions<'_> {
     }
 
     pub(super) fn verdict(&mut self, verdict: Verdict) -> &mut Self {
+        self.decide(|code| {
+            code.be32(VERDICT_CODE, verdict as u32);
+        })
+    }
+
+    /// The rules of this chain come next, then those that follow here.
+    pub(super) fn jump(&mut self, chain: &str) -> &mut Self {
+        self.decide(|code| {
+            code.be32(VERDICT_CODE, libc::NFT_JUMP.cast_unsigned());
+            code.text(VERDICT_CHAIN, chain);
+        })
+    }
+
+    fn decide(&mut self, verdict: impl FnOnce(&mut Message)) -> &mut Self {
         self.add("immediate", |data| {
             data.be32(1, REG_VERDICT).nest(2, |data| {
-                data.nest(DATA_VERDICT, |code| {
-                    code.be32(VERDICT_CODE, verdict as u32);
-                });
+                data.nest(DATA_VERDICT, verdict);
             });
         })
     }

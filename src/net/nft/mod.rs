@@ -24,7 +24,7 @@ const TYPE_PORT: u32 = 13;
 const LOOPBACK: IpNet = IpNet::v4([127, 0, 0, 0], 8);
 const CREATE: u16 = libc::NLM_F_CREATE as u16;
 
-const TOO_LARGE: &str = "a table is one message, and without CAP_NET_ADMIN in the first user namespace net.core.wmem_max limits it: each published port takes about one KiB";
+const TOO_LARGE: &str = "a table is one message, and without CAP_NET_ADMIN in the first user namespace net.core.wmem_max limits it: each published port takes about half a KiB";
 
 // <linux/netfilter/nf_tables.h>, where the attributes of all messages begin with the name of the table.
 const TABLE: u16 = 1;
@@ -154,15 +154,7 @@ impl Table {
         }
         if !self.publishes.is_empty() {
             self.maps(&mut messages);
-            for (chain, hook) in [
-                ("prerouting", libc::NF_INET_PRE_ROUTING),
-                ("output", libc::NF_INET_LOCAL_OUT),
-            ] {
-                messages.push(self.chain(chain, "nat", hook, libc::NF_IP_PRI_NAT_DST));
-                for (number, publish) in self.publishes.iter().enumerate() {
-                    messages.push(self.rule(chain, |rule| publish.put(rule, &map_name(number))));
-                }
-            }
+            self.published(&mut messages);
         }
         let translates = [!self.publishes.is_empty(), !self.masquerades.is_empty()];
         if translates.contains(&true) {
@@ -184,6 +176,24 @@ impl Table {
                     .family_of(LOOPBACK.address())
                     .in_network(Side::Destination, LOOPBACK, true)
                     .verdict(Verdict::Drop);
+            }));
+        }
+    }
+
+    /// One chain for what comes in and what this host sends: the size of a table is limited.
+    fn published(&self, messages: &mut Vec<Message>) {
+        const PUBLISHED: &str = "published";
+        messages.push(self.plain_chain(PUBLISHED));
+        for (number, publish) in self.publishes.iter().enumerate() {
+            messages.push(self.rule(PUBLISHED, |rule| publish.put(rule, &map_name(number))));
+        }
+        for (chain, hook) in [
+            ("prerouting", libc::NF_INET_PRE_ROUTING),
+            ("output", libc::NF_INET_LOCAL_OUT),
+        ] {
+            messages.push(self.chain(chain, "nat", hook, libc::NF_IP_PRI_NAT_DST));
+            messages.push(self.rule(chain, |rule| {
+                rule.jump(PUBLISHED);
             }));
         }
     }
@@ -265,9 +275,16 @@ impl Table {
         message
     }
 
-    fn chain(&self, name: &str, kind: &str, hook: i32, priority: i32) -> Message {
+    /// A chain that others jump to.
+    fn plain_chain(&self, name: &str) -> Message {
         let mut message = self.message(libc::NFT_MSG_NEWCHAIN, CREATE);
-        message.text(3, name).nest(4, |at| {
+        message.text(3, name);
+        message
+    }
+
+    fn chain(&self, name: &str, kind: &str, hook: i32, priority: i32) -> Message {
+        let mut message = self.plain_chain(name);
+        message.nest(4, |at| {
             at.be32(1, hook.cast_unsigned())
                 .be32(2, priority.cast_unsigned());
         });
