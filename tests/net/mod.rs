@@ -7,6 +7,7 @@ mod membership;
 mod named;
 mod network;
 mod nft;
+mod nft_table;
 mod pool;
 mod reach;
 mod traffic;

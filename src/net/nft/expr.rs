@@ -217,10 +217,18 @@ impl Expressions<'_> {
 
     /// The destination becomes this address, and the port in the second register, or that which it has.
     pub(super) fn dnat(&mut self, to: IpAddr, with_port: bool) -> &mut Self {
+        self.nat(libc::NFT_NAT_DNAT, to, with_port)
+    }
+
+    /// The source becomes this address.
+    pub(super) fn snat(&mut self, to: IpAddr) -> &mut Self {
+        self.nat(libc::NFT_NAT_SNAT, to, false)
+    }
+
+    fn nat(&mut self, kind: i32, to: IpAddr, with_port: bool) -> &mut Self {
         let family = NFPROTO[usize::from(to.is_ipv6())];
         self.load(REG_1, &octets(to)).add("nat", |data| {
-            data.be32(1, libc::NFT_NAT_DNAT.cast_unsigned())
-                .be32(2, family.into());
+            data.be32(1, kind.cast_unsigned()).be32(2, family.into());
             data.be32(3, REG_1);
             if with_port {
                 data.be32(5, REG_2).be32(7, NAT_PROTO_SPECIFIED);
