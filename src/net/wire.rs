@@ -76,6 +76,12 @@ impl Message {
         self.framed(kind, |message| message.bytes.extend_from_slice(value))
     }
 
+    /// An attribute as it was received.
+    pub(crate) fn copy(&mut self, attribute: Attribute<'_>) -> &mut Self {
+        let nested = if attribute.nested { NESTED } else { 0 };
+        self.bytes(attribute.kind | nested, attribute.value)
+    }
+
     /// A text with the NUL at its end.
     pub(crate) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
         self.framed(kind, |message| {
@@ -328,6 +334,10 @@ pub(crate) struct Attribute<'a> {
 impl<'a> Attribute<'a> {
     pub(crate) fn u32(&self) -> Option<u32> {
         array(self.value, 0).map(u32::from_ne_bytes)
+    }
+
+    pub(crate) fn u8(&self) -> Option<u8> {
+        self.value.first().copied()
     }
 
     pub(crate) fn i32(&self) -> Option<i32> {

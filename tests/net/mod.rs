@@ -3,6 +3,7 @@ mod batch;
 mod entries;
 mod fdb;
 mod links;
+mod listed;
 mod membership;
 mod named;
 mod network;

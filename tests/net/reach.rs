@@ -3,12 +3,14 @@
 use std::io::ErrorKind::TimedOut;
 use std::net::SocketAddr;
 
+use ringfence::ErrorKind;
 use ringfence::net::{Netlink, Network, NetworkBuilder, Publish, Route, sysctl};
 use ringfence::ns::{Namespace, Net};
 
 use super::network::{enter, joined, lab};
 use super::{address, at, behind, blocked, both_ways, net, run, tcp, udp, with_capabilities};
 use crate::common::require;
+use crate::common::seccomp::{Arg, Filter};
 
 #[test]
 fn members_do_not_reach_the_loopback_addresses_of_the_host() {
@@ -153,5 +155,35 @@ fn a_routed_network_is_reached_from_everywhere() {
         let (web, _member) = joined(&network, "web");
         both_ways(&outside, "10.9.0.2", &web);
         both_ways(&outside, "fd00:9::2", &web);
+    });
+}
+
+/// What keeps others away from members is not left out.
+#[test]
+fn without_nf_tables_a_network_is_routed_or_not_made() {
+    with_capabilities!({
+        require!(netns);
+        const NETLINK_NETFILTER: u32 = 12;
+        let _host = enter();
+        Filter::new()
+            .deny_if(
+                libc::SYS_socket,
+                Arg::Is(2, NETLINK_NETFILTER),
+                libc::EPROTONOSUPPORT,
+            )
+            .install()
+            .unwrap();
+        let netlink = Netlink::current().unwrap();
+        for network in [two_nets("lab", 9), two_nets("lab", 9).routed().masquerade()] {
+            let error = network.create().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+            assert!(error.hint().unwrap().contains("routed()"), "{error:?}");
+            assert_eq!(netlink.links().unwrap().len(), 1);
+        }
+        let network = two_nets("lab", 9).routed().create().unwrap();
+        let (_web, member) = joined(&network, "web");
+        let target = SocketAddr::new(member.addresses()[0], 80);
+        let error = network.publish(Publish::tcp(8080, target)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
     });
 }

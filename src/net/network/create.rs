@@ -99,8 +99,8 @@ impl NetworkBuilder {
     /// behind.
     ///
     /// # Kernel
-    /// Without [nf_tables](crate::net::Nft) there is no [`masquerade`](Self::masquerade), and a network is always as if it
-    /// were [routed](Self::routed).
+    /// Without [nf_tables](crate::net::Nft) only a network that is [routed](Self::routed) can be made, without
+    /// [`masquerade`](Self::masquerade) and published ports.
     pub fn create(&self) -> Result<Network> {
         let namespace = match self.own_namespace {
             true => Namespace::<Net>::create()?,
@@ -185,8 +185,14 @@ impl NetworkBuilder {
         let mut state = network.state();
         let table = state.table.clone();
         match network.install(&mut state, table) {
-            Err(error) if error.kind() == ErrorKind::Unsupported && !self.masquerade => {
-                return Ok(());
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                // What keeps the host's loopback addresses closed is needed for published ports only.
+                return match self.routed && !self.masquerade {
+                    true => Ok(()),
+                    false => Err(error.with_hint(Some(
+                        "without nf_tables a network can be made if it is routed(), and without masquerade()".into(),
+                    ))),
+                };
             }
             other => drop(other?),
         }

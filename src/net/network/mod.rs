@@ -227,7 +227,7 @@ impl Inner {
         // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
         if let Some(number) = self.number_of(state, to) {
             let port = port(self.index, number);
-            self.netlink.set(LinkChange::of(port).hairpin())?;
+            self.netlink.set(LinkChange::of(port).hairpin(true))?;
         }
         parameters.keep();
         Ok(())
