@@ -25,7 +25,11 @@ impl Network {
         for abandoned in Abandoned::all()? {
             match bridge_of(&abandoned, &netlink)? {
                 Some(bridge) => {
-                    netlink.delete_group(bridge.group)?;
+                    match bridge.group == group(bridge.index) {
+                        true => netlink.delete_group(bridge.group)?,
+                        // It was killed before it had a member.
+                        false => netlink.delete_link(bridge.index)?,
+                    }
                     remove_table(bridge.index)?;
                     removed.push(bridge.name);
                 }
@@ -39,16 +43,13 @@ impl Network {
     }
 }
 
-/// The one that was made with the file: no other has the hardware address, nor is in that group.
+/// The one that was made with the file: no other has the hardware address.
 fn bridge_of(abandoned: &Abandoned, netlink: &Netlink) -> Result<Option<LinkInfo>> {
     let Some(mac) = abandoned.mac else {
         return Ok(None);
     };
     match netlink.link(&*abandoned.bridge) {
-        Ok(link) => {
-            let is_it = link.mac == Some(mac) && link.group == group(link.index);
-            Ok(is_it.then_some(link))
-        }
+        Ok(link) => Ok((link.mac == Some(mac)).then_some(link)),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error),
     }

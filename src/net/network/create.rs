@@ -117,32 +117,7 @@ impl NetworkBuilder {
         let mac = random_mac()?;
         // First, so that nothing is ever there without it.
         let hosts = Hosts::create(&self.name, (!self.own_namespace).then_some(mac))?;
-        let mut bridge = Link::bridge(&*self.name).mac(mac).up();
-        if let Some(mtu) = self.mtu {
-            bridge = bridge.mtu(mtu);
-        }
-        let mut batch = netlink.batch().add(bridge);
-        for net in &self.nets {
-            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
-            if let Some(broadcast) = net.broadcast() {
-                address = address.broadcast(broadcast);
-            }
-            batch = batch.add(address);
-        }
-        let made = batch.commit().map_err(with_hint)?;
-        let finish = || {
-            let index = netlink.link(&*self.name)?.index;
-            netlink.set(LinkChange::of(index).group(group(index)))?;
-            Ok(index)
-        };
-        let index = match finish() {
-            Ok(index) => index,
-            Err(error) => {
-                let _ = made.undo();
-                return Err(error);
-            }
-        };
-        drop(made);
+        let index = self.bridge(&netlink, mac)?;
         // From here on, dropping it takes everything away.
         let network = Network(Arc::new(Inner {
             name: self.name.clone(),
@@ -161,6 +136,33 @@ impl NetworkBuilder {
         }));
         self.protect(&network.0)?;
         Ok(network)
+    }
+
+    /// The bridge's number.
+    fn bridge(&self, netlink: &Netlink, mac: Mac) -> Result<u32> {
+        let mut bridge = Link::bridge(&*self.name).mac(mac).up();
+        if let Some(mtu) = self.mtu {
+            bridge = bridge.mtu(mtu);
+        }
+        let mut batch = netlink.batch().add(bridge);
+        for net in &self.nets {
+            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
+            if let Some(broadcast) = net.broadcast() {
+                address = address.broadcast(broadcast);
+            }
+            batch = batch.add(address);
+        }
+        let made = batch.commit().map_err(with_hint)?;
+        let mark = || {
+            let index = netlink.link(&*self.name)?.index;
+            netlink.set(LinkChange::of(index).group(group(index)))?;
+            Ok(index)
+        };
+        let marked = mark();
+        if marked.is_err() {
+            let _ = made.undo();
+        }
+        marked
     }
 
     fn table(&self, index: u32) -> Table {
