@@ -79,7 +79,7 @@ impl Forward {
         self
     }
 
-    /// Those whose destination was translated, as it is for a [published](Publish) port.
+    /// Those whose destination was translated, as it is for a [published](super::Publish) port.
     pub fn dnat(mut self) -> Self {
         self.dnat = true;
         self
