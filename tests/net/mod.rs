@@ -7,6 +7,7 @@ mod named;
 mod network;
 mod nft;
 mod pool;
+mod replaced;
 mod traffic;
 mod uplink;
 mod uplink_contract;
