@@ -577,9 +577,10 @@ impl Fresh {
         let fresh = self.empty_root && in_known_dir && self.seen.insert(at.path.clone());
         if fresh && plain_dir {
             self.plain_dirs.insert(at.path.clone());
-        } else if !plain_dir {
-            // Covered, and what covers it may be in the reach of others.
-            self.plain_dirs.remove(&at.path);
+        } else if !fresh && !plain_dir {
+            // It may cover any of them: by its own path those at and below it, through a link any other. What covers
+            // them may be in the reach of others.
+            self.plain_dirs.clear();
         }
         fresh
     }
@@ -606,8 +607,21 @@ mod tests {
         assert!(!note("/a/b/c", false));
         assert!(!note("/x/y", false));
         assert!(!note("/x", true));
-        // Covered: what is below is no longer the new root's.
-        assert!(!note("/a", false));
-        assert!(!note("/a/d", true));
+        // Covered: what is below is no longer the new root's, however deep.
+        assert!(note("/f", true));
+        assert!(note("/f/e", true));
+        assert!(note("/f/e/f", true));
+        assert!(!note("/f", false));
+        assert!(!note("/f/d", true));
+        assert!(!note("/f/e/g", true));
+        assert!(!note("/f/e/f/g", true));
+        // Through a link any of them may be.
+        assert!(note("/d", true));
+        assert!(note("/l", false));
+        assert!(note("/d/e", true));
+        assert!(!note("/l/d", false));
+        assert!(!note("/d/e/f", true));
+        assert!(!note("/d/f", true));
+        assert!(note("/e", true));
     }
 }

@@ -62,7 +62,7 @@ impl Bind {
         self
     }
 
-    /// No symbolic link is followed (Linux 5.10).
+    /// No symbolic link is followed (Linux 5.10, but for 5.12 and 5.13, where it is an error).
     #[doc(alias = "MS_NOSYMFOLLOW")]
     pub fn nosymfollow(mut self) -> Self {
         self.nosymfollow = true;

@@ -247,7 +247,7 @@ impl Sandbox {
     /// [`boottime_offset`](Self::boottime_offset).
     ///
     /// # Kernel
-    /// Linux 5.6. Before 6.3 it takes one more process, made with a copy of the caller's memory.
+    /// Linux 5.6. Before 6.2 it takes one more process, made with a copy of the caller's memory.
     ///
     /// # Privileges
     /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.

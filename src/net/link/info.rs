@@ -3,7 +3,7 @@
 use super::super::ip::Mac;
 use super::super::wire::{Attributes, Received, array};
 use super::IFINFOMSG;
-use super::change::IFLA_BRPORT_MODE;
+use super::port::BridgePort;
 
 /// A network interface as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub struct LinkInfo {
     pub loopback: bool,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
-    /// Whether frames may leave the bridge by the port that they came in by, which this is.
-    pub hairpin: bool,
+    /// Its settings as a port of a bridge, if it is one.
+    pub port: Option<BridgePort>,
     /// The group that it is in; 0, unless it was put into another.
     pub group: u32,
     /// The interface that it stands on, or for a veth the other end. It is in another namespace if
@@ -90,7 +90,7 @@ impl LinkInfo {
             carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
             loopback: has(libc::IFF_LOOPBACK),
             master: None,
-            hairpin: false,
+            port: None,
             group: 0,
             link: None,
             link_netnsid: None,
@@ -108,7 +108,7 @@ impl LinkInfo {
                 libc::IFLA_LINK_NETNSID => found.link_netnsid = attribute.i32(),
                 libc::IFLA_LINKINFO => {
                     found.kind = kind(attribute.attributes());
-                    found.hairpin = hairpin(attribute.attributes()).unwrap_or(false);
+                    found.port = BridgePort::parse(attribute.attributes());
                 }
                 libc::IFLA_STATS64 => {
                     found.statistics = Statistics::parse(attribute.value).unwrap_or_default();
@@ -123,12 +123,4 @@ impl LinkInfo {
 fn kind(info: Attributes<'_>) -> Option<String> {
     let kind = info.get(libc::IFLA_INFO_KIND)?;
     kind.str().map(str::to_owned)
-}
-
-/// What a bridge says of its port.
-fn hairpin(info: Attributes<'_>) -> Option<bool> {
-    let kind = info.get(libc::IFLA_INFO_SLAVE_KIND)?;
-    let data = info.get(libc::IFLA_INFO_SLAVE_DATA)?.attributes();
-    let mode = data.get(IFLA_BRPORT_MODE)?;
-    Some(kind.str() == Some("bridge") && mode.value == [1])
 }

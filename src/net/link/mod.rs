@@ -3,15 +3,17 @@
 mod change;
 mod info;
 mod kind;
+mod port;
 mod tun;
 
 pub use change::LinkChange;
 pub use info::{LinkInfo, Statistics};
 pub(super) use kind::LinkKind;
 pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vxlan};
+pub use port::BridgePort;
 pub use tun::{TunDevice, TunTap};
 
-use super::batch::{Indexes, random_index};
+use super::batch::Indexes;
 use super::ip::Mac;
 use super::wire::Message;
 use crate::error::{Error, Result};
@@ -197,7 +199,9 @@ impl<'a> Link<'a> {
         self
     }
 
-    /// Makes it a port of this bridge.
+    /// Makes it a port of this bridge, of the namespace that the link itself is to be [in](Self::namespace). In another
+    /// than the socket's the bridge has to be there before the batch.
+    #[doc(alias = "IFLA_MASTER")]
     pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
         self.master = Some(master.into());
         self
@@ -234,9 +238,11 @@ impl<'a> Link<'a> {
         &self.kind
     }
 
-    /// The interfaces that have to be there before.
+    /// The interfaces of the socket's namespace that have to be there before.
     pub(super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
-        self.master.iter().chain(self.kind.parent())
+        let master = self.master.iter();
+        let master = master.filter(|_| self.namespace.is_none());
+        master.chain(self.kind.needs())
     }
 
     /// The names that the socket's namespace has once it is made, with the numbers asked for.
@@ -250,23 +256,28 @@ impl<'a> Link<'a> {
         own.into_iter().chain(peer)
     }
 
-    pub(super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
+    /// Its number in its header; if 0, the kernel chooses.
+    pub(super) fn number(&self, indexes: &mut Indexes<'_>) -> u32 {
+        let number = indexes.number(&self.name, self.index, self.namespace);
+        match &self.kind {
+            // Of a veth, the kernel heeds the peer's number only if the first end has one.
+            LinkKind::Veth(peer) if number == 0 && peer.number(indexes) != 0 => {
+                indexes.choose(&self.name, self.namespace)
+            }
+            _ => number,
+        }
+    }
+
+    pub(super) fn message(&self, number: u32, indexes: &mut Indexes<'_>) -> Result<Message> {
         check_name(&self.name)?;
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let up = if self.up { IFF_UP } else { 0 };
-        let mut number = indexes.number(&self.name, self.index, self.namespace);
-        // Of a veth, the kernel heeds the peer's number only if the first end has one.
-        if let LinkKind::Veth(peer) = &self.kind
-            && number == 0
-            && indexes.number(&peer.name, peer.index, peer.namespace) != 0
-        {
-            number = random_index();
-        }
         let fixed = ifinfomsg(number, up, up);
         let mut message = Message::new(libc::RTM_NEWLINK, flags as u16, &fixed);
         self.common().put(&mut message);
         if let Some(master) = &self.master {
-            message.u32(libc::IFLA_MASTER, indexes.get(master)?);
+            let master = indexes.get_in(self.namespace, master)?;
+            message.u32(libc::IFLA_MASTER, master);
         }
         if let Some(group) = self.group {
             message.u32(libc::IFLA_GROUP, group);
@@ -348,10 +359,13 @@ impl<'a> Peer<'a> {
             mtu: self.mtu,
             namespace: self.namespace,
         };
-        let number = indexes.number(&self.name, self.index, self.namespace);
-        let fixed = ifinfomsg(number, 0, 0);
+        let fixed = ifinfomsg(self.number(indexes), 0, 0);
         message.nest_after(kind, &fixed, |message| common.put(message));
         Ok(())
+    }
+
+    fn number(&self, indexes: &Indexes<'_>) -> u32 {
+        indexes.number(&self.name, self.index, self.namespace)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result, Step};
 use crate::net::temporary;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::net::IpAddr;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file in the form of hosts(5). It stays the same file, so that a bind mount of it shows what changes.
@@ -23,6 +23,9 @@ impl Hosts {
             .open(&path)
             .map_err(|error| Error::io(Step::Network, path.display(), error))?;
         let hosts = Self { path, file };
+        // Members may be of any user, whatever the caller's umask is.
+        let readable = hosts.file.set_permissions(Permissions::from_mode(0o644));
+        readable.map_err(|error| Error::io(Step::Network, hosts.path.display(), error))?;
         hosts.write(std::iter::empty())?;
         Ok(hosts)
     }

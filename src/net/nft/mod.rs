@@ -14,7 +14,6 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
 use expr::{DATA_VALUE, Expressions, LIST_ELEM, Side, Verdict};
 use rustix::io::Errno;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
@@ -22,7 +21,10 @@ const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 const INET: u8 = 1;
 /// The numbers by which nft(8) knows what is in a map: `inet_service`.
 const TYPE_PORT: u32 = 13;
+const LOOPBACK: IpNet = IpNet::v4([127, 0, 0, 0], 8);
 const CREATE: u16 = libc::NLM_F_CREATE as u16;
+
+const TOO_LARGE: &str = "a table is one message, and without CAP_NET_ADMIN in the first user namespace net.core.wmem_max limits it: each published port takes about one KiB";
 
 // <linux/netfilter/nf_tables.h>, where the attributes of all messages begin with the name of the table.
 const TABLE: u16 = 1;
@@ -53,6 +55,7 @@ pub struct Table {
     hairpins: Vec<IpNet>,
     publishes: Vec<Publish>,
     forwards: Vec<Forward>,
+    guards: Vec<String>,
 }
 
 impl Table {
@@ -64,6 +67,7 @@ impl Table {
             hairpins: Vec::new(),
             publishes: Vec::new(),
             forwards: Vec::new(),
+            guards: Vec::new(),
         }
     }
 
@@ -92,11 +96,18 @@ impl Table {
         self
     }
 
-    /// Takes back what leads to these addresses; whether there was anything.
-    pub(super) fn unpublish(&mut self, addresses: &[IpAddr]) -> bool {
+    /// Drops what comes in by the interface of this name and is for a loopback address (127.0.0.0/8). The kernel does
+    /// so itself until `route_localnet` is set for the interface: from then on whoever is root behind it reaches
+    /// services that trust in being reached by this host alone. Replies to this host's own connections pass.
+    pub fn guard_loopback(mut self, iif: impl Into<String>) -> Self {
+        self.guards.push(iif.into());
+        self
+    }
+
+    /// Takes back what is like this; whether there was anything.
+    pub(super) fn unpublish(&mut self, is_like: impl Fn(&Publish) -> bool) -> bool {
         let before = self.publishes.len();
-        let leads_to = |publish: &Publish| addresses.contains(&publish.target.ip());
-        self.publishes.retain(|publish| !leads_to(publish));
+        self.publishes.retain(|publish| !is_like(publish));
         self.publishes.len() != before
     }
 
@@ -107,12 +118,27 @@ impl Table {
             let what = format!("{:?} is no name for a table", self.name);
             return Err(Error::invalid("name", what));
         }
-        for forward in &self.forwards {
-            for name in forward.iif.iter().chain(&forward.oif) {
-                check_name(name)?;
+        let of_forwards = self.forwards.iter();
+        let of_forwards = of_forwards.flat_map(|forward| forward.iif.iter().chain(&forward.oif));
+        for name in of_forwards.chain(&self.guards) {
+            check_name(name)?;
+        }
+        self.publishes.iter().try_for_each(Publish::check)?;
+        self.check_overlaps()
+    }
+
+    /// Of two that lead the same port elsewhere, the second would never be reached.
+    fn check_overlaps(&self) -> Result<()> {
+        let mut sorted: Vec<&Publish> = self.publishes.iter().collect();
+        sorted.sort_by_key(|publish| publish.order());
+        for (position, publish) in sorted.iter().enumerate() {
+            let near = sorted[position + 1..].iter();
+            let mut near = near.take_while(|other| publish.shares_ports_with(other));
+            if let Some(other) = near.find(|other| publish.shares_addresses_with(other)) {
+                return Err(other.is_published_already(publish));
             }
         }
-        self.publishes.iter().try_for_each(Publish::check)
+        Ok(())
     }
 
     /// The messages of the transaction that puts it in the place of one of the same name.
@@ -123,6 +149,9 @@ impl Table {
             self.message(libc::NFT_MSG_DELTABLE, 0),
             self.message(libc::NFT_MSG_NEWTABLE, CREATE),
         ];
+        if !self.guards.is_empty() {
+            self.raw(&mut messages);
+        }
         if !self.publishes.is_empty() {
             self.maps(&mut messages);
             for (chain, hook) in [
@@ -143,6 +172,20 @@ impl Table {
             self.filter(&mut messages);
         }
         messages
+    }
+
+    /// Before connection tracking, by which replies get the loopback address that they are for.
+    fn raw(&self, messages: &mut Vec<Message>) {
+        let (chain, hook) = ("raw", libc::NF_INET_PRE_ROUTING);
+        messages.push(self.chain(chain, "filter", hook, libc::NF_IP_PRI_RAW));
+        for name in &self.guards {
+            messages.push(self.rule(chain, |rule| {
+                rule.iif(name)
+                    .family_of(LOOPBACK.address())
+                    .in_network(Side::Destination, LOOPBACK, true)
+                    .verdict(Verdict::Drop);
+            }));
+        }
     }
 
     fn postrouting(&self, messages: &mut Vec<Message>) {
@@ -166,12 +209,11 @@ impl Table {
             }));
         }
         // What comes from a loopback address could not be answered.
-        let loopback = IpNet::new(Ipv4Addr::LOCALHOST, 8);
-        for loopback in loopback.iter().filter(|_| !self.publishes.is_empty()) {
+        if !self.publishes.is_empty() {
             messages.push(self.rule(chain, |rule| {
-                rule.family_of(loopback.address())
-                    .in_network(Side::Source, *loopback, true)
-                    .in_network(Side::Destination, *loopback, false)
+                rule.family_of(LOOPBACK.address())
+                    .in_network(Side::Source, LOOPBACK, true)
+                    .in_network(Side::Destination, LOOPBACK, false)
                     .is_dnat()
                     .masquerade();
             }));
@@ -185,18 +227,7 @@ impl Table {
             rule.established().verdict(Verdict::Accept);
         }));
         for forward in &self.forwards {
-            messages.push(self.rule(chain, |rule| {
-                if let Some(name) = &forward.iif {
-                    rule.iif(name);
-                }
-                if let Some(name) = &forward.oif {
-                    rule.oif(name);
-                }
-                rule.verdict(match forward.accept {
-                    true => Verdict::Accept,
-                    false => Verdict::Drop,
-                });
-            }));
+            messages.push(self.rule(chain, |rule| forward.put(rule)));
         }
     }
 
@@ -337,7 +368,10 @@ impl Nft {
     /// not at all.
     ///
     /// # Errors
-    /// What the kernel gives; [`ErrorKind::InvalidInput`] for what it could not express.
+    /// What the kernel gives; [`ErrorKind::InvalidInput`] for what it could not express, and if a port is published
+    /// twice. `EMSGSIZE` for some hundreds of published ports, or thousands of a range whose numbers change, if the caller
+    /// has no `CAP_NET_ADMIN` in the first user namespace: see `net.core.wmem_max` in
+    /// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
     pub fn install(&self, table: &Table) -> Result<()> {
         table.check()?;
         self.transaction(&table.name, "install", table.messages())
@@ -379,12 +413,16 @@ impl Nft {
         let Err((position, refusal)) = socket.transaction(&mut messages) else {
             return Ok(());
         };
-        let object = format!("{verb} table {name}, message {position}");
+        let mut object = format!("{verb} table {name}");
+        if position > 0 {
+            object += &format!(", message {position}");
+        }
         let error = Deed::new(Step::Nftables, object).refused(&refusal, messages.get(position));
         // A family or an expression that cannot be loaded is ENOENT as well.
         let is_missing = verb == "install" && refusal.errno == Errno::NOENT;
         Err(match refusal.errno {
             Errno::OPNOTSUPP => lacking(error),
+            Errno::MSGSIZE => error.with_hint(Some(TOO_LARGE.into())),
             _ if is_missing => lacking(error),
             _ => error,
         })
