@@ -11,6 +11,7 @@ mod nft;
 mod nft_table;
 mod pool;
 mod reach;
+mod replaced;
 mod traffic;
 mod uplink;
 mod uplink_contract;
