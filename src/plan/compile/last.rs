@@ -109,10 +109,11 @@ impl Compiler<'_> {
             "default actions, empty mask, core limit of the caller",
             Action::Signals { reset },
         );
-        let close = if self.features.close_range_cloexec {
-            CloseRange::Cloexec
-        } else {
-            CloseRange::Close
+        // A copy of the caller keeps what no exec closes.
+        let forks = stage.is_some_and(Stage::forks);
+        let close = match self.features.close_range_cloexec && !forks {
+            true => CloseRange::Cloexec,
+            false => CloseRange::Close,
         };
         self.push(
             Step::Descriptors,
