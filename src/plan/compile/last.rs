@@ -54,6 +54,14 @@ impl Compiler<'_> {
                 Action::DieWithParent { signal },
             );
         }
+        // Before a descriptor of the program's takes the number of the caller's terminal.
+        if foreground && stage.is_none() {
+            self.push(
+                Step::Session,
+                "a process group of its own, in the foreground of the caller's terminal",
+                Action::Foreground,
+            );
+        }
         let object = descriptors
             .iter()
             .fold("standard streams".to_owned(), |text, (_, number)| {
@@ -85,13 +93,6 @@ impl Compiler<'_> {
                 Step::Stdio,
                 "the terminal controls the session",
                 Action::ControllingTerminal { stream },
-            );
-        }
-        if foreground && stage.is_none() {
-            self.push(
-                Step::Session,
-                "a process group of its own, in the foreground of the caller's terminal",
-                Action::Foreground,
             );
         }
         // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
