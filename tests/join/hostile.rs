@@ -11,7 +11,7 @@ use ringfence::{Command, Kind, NamespaceSet, Sandbox, Stdio};
 use rustix::mount::{MountFlags, mount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::attack::{SECRET, attack};
+use super::attack::{SECRET, attack, let_go};
 use super::{stage, target};
 use crate::common::isolated::die_with_parent;
 use crate::common::leaks::{Census, assert_same};
@@ -80,6 +80,12 @@ impl Attacker {
             }
         }
     }
+
+    /// So that who was attacked can end.
+    fn lets_go(&mut self) {
+        writeln!(self.orders, "let go").unwrap();
+        assert_eq!(self.line(), "let go");
+    }
 }
 
 impl Drop for Attacker {
@@ -125,7 +131,11 @@ fn gid() -> rustix::thread::Gid {
 fn serve(from: From, orders: std::io::PipeReader, mut reports: std::io::PipeWriter) {
     writeln!(reports, "ready").unwrap();
     for order in BufReader::new(orders).lines() {
-        let pid: i32 = order.unwrap().parse().unwrap();
+        let Ok(pid) = order.unwrap().parse::<i32>() else {
+            let_go(0);
+            writeln!(reports, "let go").unwrap();
+            continue;
+        };
         let victims = match from {
             From::Outside => vec![pid],
             From::Inside => others(),
@@ -177,6 +187,7 @@ fn held(call: libc::c_long, from: From) {
             "{what}: {got:?}"
         );
     }
+    attacker.lets_go();
     drop(other);
     let mut result = None;
     let spawned = held_at(
