@@ -6,6 +6,7 @@ mod named;
 mod network;
 mod nft;
 mod pool;
+mod settings;
 mod traffic;
 mod uplink;
 mod uplink_contract;
