@@ -7,6 +7,7 @@ mod network;
 mod nft;
 mod pool;
 mod settings;
+mod taps;
 mod traffic;
 mod uplink;
 mod uplink_contract;
