@@ -62,8 +62,8 @@ pub use batch::{Batch, Change, Committed};
 pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
-    Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, NAME_MAX,
-    Peer, Statistics, TunDevice, TunTap, Vxlan,
+    Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkData, LinkInfo, LinkRef, MacvlanMode,
+    NAME_MAX, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan,
 };
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;

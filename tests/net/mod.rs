@@ -12,6 +12,8 @@ mod nft_table;
 mod pool;
 mod reach;
 mod replaced;
+mod settings;
+mod taps;
 mod traffic;
 mod uplink;
 mod uplink_contract;
