@@ -384,3 +384,43 @@ fn no_route_is_deleted_for_another() {
         assert_eq!(shown_routes(&namespace), before);
     });
 }
+
+#[test]
+fn a_rule_is_undone_as_what_it_is() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_veth();
+        run(
+            &namespace,
+            "ip",
+            "rule add priority 100 from 10.0.0.0/8 iif v0 lookup 7",
+        );
+        let before = everything(&namespace);
+        let rule = || {
+            Rule::new(Family::V4)
+                .priority(100)
+                .from(net("10.0.0.0/8"))
+                .lookup(7)
+        };
+        // The kernel would take the one that is there for this.
+        let done = netlink.batch().add(rule()).commit().unwrap();
+        let with = everything(&namespace);
+        let error = done.undo().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert_eq!(everything(&namespace), with);
+        run(
+            &namespace,
+            "ip",
+            "rule del priority 100 from 10.0.0.0/8 iif v0 lookup 7",
+        );
+        netlink.delete_rule(&rule()).unwrap();
+        run(
+            &namespace,
+            "ip",
+            "rule add priority 100 from 10.0.0.0/8 iif v0 lookup 7",
+        );
+        let done = netlink.batch().add(rule().oif("v1")).commit().unwrap();
+        done.undo().unwrap();
+        assert_eq!(everything(&namespace), before);
+    });
+}

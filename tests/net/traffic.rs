@@ -83,7 +83,7 @@ fn macvlans(mode: MacvlanMode, sends_back: bool) -> Macvlans {
         .add(Address::new("br0", net("10.9.0.9/24")))
         .add(Address::new("br0", net("fd00:9::9/64")).nodad());
     if sends_back {
-        batch = batch.add(LinkChange::of("v1").hairpin());
+        batch = batch.add(LinkChange::of("v1").hairpin(true));
     }
     batch.commit().unwrap();
     let ends = [1, 2].map(|number| {
