@@ -1,3 +1,4 @@
+mod abandoned;
 mod batch;
 mod entries;
 mod fdb;
@@ -8,6 +9,7 @@ mod monitor;
 mod named;
 mod network;
 mod nft;
+mod nft_table;
 mod pool;
 mod reach;
 mod replaced;
