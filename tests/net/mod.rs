@@ -5,6 +5,7 @@ mod fdb;
 mod links;
 mod listed;
 mod membership;
+mod monitor;
 mod named;
 mod network;
 mod nft;
