@@ -62,15 +62,15 @@ pub use batch::{Batch, Change, Committed};
 pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
-    Bridge, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, NAME_MAX, Peer,
-    Statistics, TunDevice, TunTap, Vxlan,
+    Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, NAME_MAX,
+    Peer, Statistics, TunDevice, TunTap, Vxlan,
 };
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
-pub use network::{Member, Network, NetworkBuilder};
+pub use network::{Member, Membership, Network, NetworkBuilder};
 pub use next_hop::NextHop;
-pub use nft::{Forward, Nft, Ports, Publish, Table};
+pub use nft::{Forward, Nft, Ports, Publish, Snat, Table};
 pub use pool::NetPool;
-pub use route::{Route, RouteKind};
+pub use route::{Route, RouteKind, RouteOption, RoutePreference};
 pub use rule::{Family, Rule, RuleAction};
 pub use uplink::{Uplink, UplinkBuilder};

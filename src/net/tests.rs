@@ -1,5 +1,7 @@
 //! The messages, read and written by another implementation.
 
+mod exact;
+
 use super::address::{Address, Scope};
 use super::batch::Indexes;
 use super::entry::Entry;
@@ -13,6 +15,7 @@ use super::next_hop::NextHop;
 use super::route::{Route, RouteKind};
 use super::rule::{Family, Rule, RuleAction};
 use super::wire::{Attributes, Message, Messages};
+use crate::error::Result;
 use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
@@ -68,8 +71,18 @@ fn with_indexes<T>(run: impl FnOnce(&mut Indexes<'_>) -> T) -> T {
     run(&mut Indexes::new(&Netlink::current().unwrap()))
 }
 
+fn try_link(link: &Link<'_>) -> Result<Message> {
+    with_indexes(|indexes| link.message(link.number(indexes), indexes))
+}
+
 fn link(link: &Link<'_>) -> Message {
-    with_indexes(|indexes| link.message(indexes)).unwrap()
+    try_link(link).unwrap()
+}
+
+fn changes(change: &LinkChange) -> Vec<Message> {
+    let mut messages = Vec::new();
+    with_indexes(|indexes| change.put(indexes, &mut messages)).unwrap();
+    messages
 }
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 7]);
@@ -145,7 +158,6 @@ fn links_are_what_others_read() {
         .mac(MAC)
         .down()
         .no_master();
-    let message = with_indexes(|indexes| change.message(indexes)).unwrap();
     let words = [
         "NewLink",
         "index: 4",
@@ -153,7 +165,22 @@ fn links_are_what_others_read() {
         "Mtu(900)",
         "Controller(0)",
     ];
+    let [message] = changes(&change).try_into().unwrap();
     check(message, 16, &words);
+    let change = LinkChange::of(4)
+        .master(5)
+        .hairpin(true)
+        .learning(false)
+        .isolated(true);
+    let [master, port] = changes(&change).try_into().unwrap();
+    check(master, 16, &["index: 4", "Controller(5)"]);
+    let words = [
+        "index: 4",
+        "HairpinMode(true)",
+        "Learning(false)",
+        "Isolated(true)",
+    ];
+    check(port, 16, &words);
 }
 
 #[test]
@@ -352,7 +379,7 @@ fn entries_are_read_as_they_were_written() {
 
 #[test]
 fn contradictions_are_refused() {
-    let refused = |link: &Link<'_>| with_indexes(|indexes| link.message(indexes)).unwrap_err();
+    let refused = |link: &Link<'_>| try_link(link).unwrap_err();
     let mixed = Vxlan::new(1)
         .local(Ipv4Addr::LOCALHOST)
         .remote(Ipv6Addr::LOCALHOST);

@@ -76,10 +76,16 @@ impl Message {
         self.framed(kind, |message| message.bytes.extend_from_slice(value))
     }
 
+    /// An attribute as it was received.
+    pub(crate) fn copy(&mut self, attribute: Attribute<'_>) -> &mut Self {
+        let nested = if attribute.nested { NESTED } else { 0 };
+        self.bytes(attribute.kind | nested, attribute.value)
+    }
+
     /// A text with the NUL at its end.
-    pub(crate) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, kind: u16, text: impl AsRef<[u8]>) -> &mut Self {
         self.framed(kind, |message| {
-            message.bytes.extend_from_slice(text.as_bytes());
+            message.bytes.extend_from_slice(text.as_ref());
             message.bytes.push(0);
         })
     }
@@ -330,14 +336,23 @@ impl<'a> Attribute<'a> {
         array(self.value, 0).map(u32::from_ne_bytes)
     }
 
+    pub(crate) fn u8(&self) -> Option<u8> {
+        self.value.first().copied()
+    }
+
     pub(crate) fn i32(&self) -> Option<i32> {
         array(self.value, 0).map(i32::from_ne_bytes)
     }
 
     /// The text up to the first NUL; `None` if it is not UTF-8.
     pub(crate) fn str(&self) -> Option<&'a str> {
-        let text = self.value.split(|byte| *byte == 0).next()?;
-        str::from_utf8(text).ok()
+        str::from_utf8(self.text()).ok()
+    }
+
+    /// The bytes up to the first NUL.
+    pub(crate) fn text(&self) -> &'a [u8] {
+        let mut texts = self.value.split(|byte| *byte == 0);
+        texts.next().unwrap_or_default()
     }
 
     /// Taken as attributes, whether it is flagged as such or not.

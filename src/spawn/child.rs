@@ -461,11 +461,12 @@ fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), F
             signal::reset(number).named(Call::Sigaction)?;
         }
     }
-    let (soft, hard) = context.core_limit;
-    if hard != 0 {
-        process::set_core_limit(soft, hard).named(Call::Prlimit)?;
+    // A signal that has waited acts now, and a core file would be of the caller's memory.
+    signal::set_mask(0).map(drop).named(Call::Sigprocmask)?;
+    match context.core_limit {
+        (_, 0) => Ok(()),
+        (soft, hard) => process::set_core_limit(soft, hard).named(Call::Prlimit),
     }
-    signal::set_mask(0).map(drop).named(Call::Sigprocmask)
 }
 
 /// Whoever waits for the end of a pipe or socket of the caller's must not have to wait for the set-up.

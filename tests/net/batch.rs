@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 
 use ringfence::net::{
-    Address, Batch, Change, Family, Link, LinkChange, Neighbour, Netlink, Network, Peer, Route,
-    Rule,
+    Address, Batch, Change, Family, Link, LinkChange, MacvlanMode, Neighbour, Netlink, Network,
+    Peer, Route, Rule, Vxlan,
 };
+use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Step};
+use serde_json::Value;
 
 use super::{MAC, create, everything, ip, names, net, with_capabilities};
 use crate::common::faults::{Faults, syscalls, window};
@@ -19,7 +21,7 @@ fn changes<'a>() -> Vec<Change<'a>> {
         Link::veth("v0", Peer::new("v1")).master("br0").up().into(),
         LinkChange::of("v1").up().into(),
         LinkChange::of("old")
-            .mtu(1000)
+            .mtu(1300)
             .mac(MAC)
             .rename("new")
             .up()
@@ -57,7 +59,7 @@ fn a_batch_is_made_and_undone_as_a_whole() {
             assert!(made.iter().any(|made| made == name), "{made:?}");
         }
         assert_eq!(ip(&namespace, "route show 10.10.0.0/16")[0]["dev"], "br0");
-        assert_eq!(ip(&namespace, "link show new")[0]["mtu"], 1000);
+        assert_eq!(ip(&namespace, "link show new")[0]["mtu"], 1300);
         assert_eq!(
             ip(&namespace, "addr show dev br0")[0]["addr_info"][0]["local"],
             "10.9.0.1"
@@ -118,6 +120,275 @@ fn each_change_can_be_the_one_that_fails() {
                 Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}"),
             }
             assert_eq!(everything(&namespace), before, "{position}");
+        }
+    });
+}
+
+/// A bridge that is nobody's business.
+fn with_stranger(name: &str) -> (Namespace<Net>, Netlink) {
+    let (namespace, netlink) = create();
+    let stranger = Link::bridge(name).index(STRANGER).mtu(1400).up();
+    netlink.add(stranger).unwrap();
+    (namespace, netlink)
+}
+
+const STRANGER: u32 = 77;
+
+#[test]
+fn a_link_that_is_there_already_is_left_alone() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_stranger("eth0");
+        let before = everything(&namespace);
+        let changes = || {
+            LinkChange::of("eth0")
+                .mtu(1300)
+                .mac(MAC)
+                .group(9)
+                .down()
+                .rename("eth1")
+        };
+        for link in [
+            Link::bridge("eth0"),
+            Link::veth("eth0", Peer::new("other")),
+            Link::veth("other", Peer::new("eth0")),
+            // A number that another has, or a name and a number.
+            Link::bridge("eth0").index(STRANGER),
+            Link::bridge("eth0").index(STRANGER + 1),
+        ] {
+            for add in [
+                LinkChange::of("eth0").mtu(1300).mac(MAC).group(9).down(),
+                changes(),
+            ] {
+                let batch = netlink.batch().add(link.clone()).add(add);
+                let error = batch
+                    .add(Address::new("lo", net("10.9.0.1/24")))
+                    .commit()
+                    .unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
+                assert!(error.to_string().contains("add "), "{error:?}");
+                assert_eq!(everything(&namespace), before, "{link:?}");
+            }
+        }
+        // Another name, and the number of the stranger.
+        let batch = netlink
+            .batch()
+            .add(Link::bridge("mine").index(STRANGER))
+            .add(LinkChange::of("mine").mtu(1300).down());
+        batch.commit().unwrap_err();
+        assert_eq!(everything(&namespace), before);
+        let batch = netlink
+            .batch()
+            .add(Link::bridge("mine").index(STRANGER))
+            .add(LinkChange::of(STRANGER).mtu(1300).down());
+        batch.commit().unwrap_err();
+        assert_eq!(everything(&namespace), before);
+    });
+}
+
+#[test]
+fn a_name_that_another_has_is_no_way_to_it() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_stranger("new");
+        netlink.add(Link::bridge("old").up()).unwrap();
+        let before = everything(&namespace);
+        for first in [None, Some(Link::bridge("young"))] {
+            let old = match first {
+                Some(_) => "young",
+                None => "old",
+            };
+            let batch = first
+                .into_iter()
+                .fold(netlink.batch(), |batch, link| batch.add(link));
+            let error = batch
+                .add(LinkChange::of(old).rename("new"))
+                .add(LinkChange::of("new").mtu(1300).down())
+                .commit()
+                .unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
+            assert_eq!(everything(&namespace), before, "{old}");
+        }
+    });
+}
+
+#[test]
+fn a_new_link_is_undone_whatever_its_name_is_by_then() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let before = everything(&namespace);
+        let renamed = || {
+            netlink
+                .batch()
+                .add(Link::bridge("a"))
+                .add(LinkChange::of("a").rename("b").up())
+                .add(LinkChange::of("b").rename("c"))
+                .add(Address::new("c", net("10.9.0.1/24")))
+                .add(Link::veth("v", Peer::new("w")))
+                .add(LinkChange::of("v").rename("x").master("c"))
+                .add(LinkChange::of("w").rename("v").up())
+        };
+        let done = renamed().commit().unwrap();
+        assert_eq!(ip(&namespace, "link show x")[0]["master"], "c");
+        assert_eq!(ip(&namespace, "link show x")[0]["link"], "v");
+        let address = &ip(&namespace, "addr show c")[0]["addr_info"][0];
+        assert_eq!(address["local"], "10.9.0.1");
+        done.undo().unwrap();
+        assert_eq!(everything(&namespace), before);
+        for bad in [
+            Link::bridge("bad").mtu(1),
+            Link::bridge("c"),
+            Link::bridge("v"),
+        ] {
+            renamed().add(bad).commit().unwrap_err();
+            assert_eq!(everything(&namespace), before);
+        }
+        // Only the peer, whose other end is elsewhere.
+        let (other, _) = create();
+        let there = everything(&other);
+        netlink
+            .batch()
+            .add(Link::veth("eth0", Peer::new("a")).namespace(&other))
+            .add(LinkChange::of("a").rename("b"))
+            .add(Link::bridge("b"))
+            .commit()
+            .unwrap_err();
+        assert_eq!(
+            [everything(&namespace), everything(&other)],
+            [before, there]
+        );
+    });
+}
+
+#[test]
+fn what_undoing_does_not_bring_back_is_said() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let bridge = |name: &str| Link::bridge(name).mac(MAC).up();
+        let set_up = || {
+            netlink
+                .batch()
+                .add(bridge("br0"))
+                .add(bridge("br1"))
+                .add(Link::veth("x", Peer::new("y")).up())
+                .add(LinkChange::of("y").up().master("br0"))
+                .add(Address::new("x", net("10.1.0.1/24")))
+                .add(Address::new("x", net("fd00::1/64")).nodad())
+                .add(
+                    Route::to(net("10.2.0.0/16"))
+                        .via(Ipv4Addr::new(10, 1, 0, 2))
+                        .dev("x"),
+                )
+                .add(Route::to(net("fd00:2::/32")).dev("x"))
+                .commit()
+                .unwrap()
+        };
+        let routes = || {
+            let of = |family| {
+                ip(
+                    &namespace,
+                    &format!("{family} route show dev x proto static"),
+                )
+                .len()
+            };
+            [of("-4"), of("-6")]
+        };
+        let settings = || {
+            let of = |link: &Value| {
+                let is_up = link["flags"].as_array().unwrap().contains(&"UP".into());
+                (
+                    link["ifname"].clone(),
+                    link["mtu"].clone(),
+                    link["master"].clone(),
+                    is_up,
+                )
+            };
+            ip(&namespace, "link show")
+                .iter()
+                .map(of)
+                .collect::<Vec<_>>()
+        };
+        let bad = || Link::bridge("bad").mtu(1);
+        for (change, lost, left) in [
+            (LinkChange::of("x").down(), "routes", [0, 0]),
+            (LinkChange::of("x").mtu(1279), "IPv6", [1, 0]),
+            (LinkChange::of("y").no_master(), "forwarding", [1, 1]),
+            (LinkChange::of("y").master("br1"), "forwarding", [1, 1]),
+        ] {
+            let made = set_up();
+            let before = settings();
+            let everything_before = everything(&namespace);
+            // What fails before it keeps it from being made at all.
+            let batch = netlink.batch().add(bad()).add(change.clone());
+            let error = batch.commit().unwrap_err();
+            assert_eq!(error.hint(), None, "{error:?}");
+            assert_eq!(everything(&namespace), everything_before, "{change:?}");
+            assert_eq!(routes(), [1, 1]);
+
+            let batch = netlink.batch().add(change.clone()).add(bad());
+            let error = batch.commit().unwrap_err();
+            let hint = error.hint().unwrap();
+            assert!(
+                hint.contains(lost) && hint.contains("not brought back"),
+                "{hint}"
+            );
+            assert_eq!(settings(), before, "{change:?}");
+            assert_eq!(routes(), left, "{change:?}");
+            made.undo().unwrap();
+        }
+        // What is down already, or stays large enough, loses nothing.
+        let _ = set_up();
+        let batch = netlink.batch().add(LinkChange::of("x").mtu(1280));
+        let error = batch.add(bad()).commit().unwrap_err();
+        assert_eq!((error.hint(), routes()), (None, [1, 1]));
+        netlink.set(LinkChange::of("x").down()).unwrap();
+        let batch = netlink.batch().add(LinkChange::of("x").down());
+        assert_eq!(batch.add(bad()).commit().unwrap_err().hint(), None);
+    });
+}
+
+#[test]
+fn a_link_may_stand_on_one_of_the_same_batch() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let tunnel = Vxlan::new(42).remote([239, 0, 0, 1]).dev("v");
+        netlink
+            .batch()
+            .add(Link::veth("v", Peer::new("w")))
+            .add(Link::vxlan("vx", tunnel))
+            .add(Link::macvlan("m", "v", MacvlanMode::Bridge))
+            .commit()
+            .unwrap();
+        let vxlan = &ip(&namespace, "link show vx")[0];
+        assert_eq!(vxlan["linkinfo"]["info_data"]["link"], "v");
+        assert_eq!(ip(&namespace, "link show m")[0]["link"], "v");
+    });
+}
+
+#[test]
+fn a_failed_link_may_have_any_change_after_it() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = with_stranger("there");
+        let before = everything(&namespace);
+        let afterwards: [fn() -> Change<'static>; 7] = [
+            || LinkChange::of("bad").up().into(),
+            || LinkChange::of("bad").rename("there").into(),
+            || LinkChange::of("there").master("bad").into(),
+            || Address::new("bad", net("10.9.0.1/24")).into(),
+            || Route::to(net("10.9.0.0/16")).dev("bad").into(),
+            || Neighbour::new("bad", Ipv4Addr::new(10, 9, 0, 2), MAC).into(),
+            || Link::veth("v", Peer::new("w")).master("bad").into(),
+        ];
+        for after in afterwards {
+            let batch = netlink.batch().add(Link::bridge("bad").mtu(1));
+            let error = batch.add(after()).commit().unwrap_err();
+            assert!(error.to_string().contains("add bridge bad"), "{error:?}");
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error:?}");
+            assert_eq!(everything(&namespace), before, "{:?}", after());
         }
     });
 }

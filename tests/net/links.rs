@@ -1,8 +1,10 @@
 //! Interfaces, as `ip -d link` sees them.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use ringfence::net::{
@@ -178,6 +180,38 @@ fn both_ends_of_a_veth_may_be_elsewhere() {
 }
 
 #[test]
+fn the_master_is_one_of_where_the_link_is_to_be() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (_here, netlink) = create();
+        let (there, in_there) = create();
+        // The same number is another's there.
+        netlink.add(Link::bridge("br0").index(77)).unwrap();
+        in_there.add(Link::bridge("wrong").index(77)).unwrap();
+        let port = |master: &str| {
+            Link::veth("x", Peer::new("y"))
+                .namespace(&there)
+                .master(master)
+        };
+        let before = everything(&there);
+        let error = netlink.add(port("br0")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        assert!(error.to_string().contains(&there.to_string()), "{error:?}");
+        assert_eq!(names(&netlink).unwrap(), ["lo", "br0"]);
+        assert_eq!(everything(&there), before);
+
+        in_there.add(Link::bridge("br0")).unwrap();
+        netlink.add(port("br0")).unwrap();
+        let master = || shown(&ip(&there, "link show"), "x")["master"].clone();
+        assert_eq!(master(), "br0");
+        in_there.delete_link("x").unwrap();
+        let by_number = Link::veth("x", Peer::new("y")).master(77);
+        netlink.add(by_number.namespace(&there)).unwrap();
+        assert_eq!(master(), "wrong");
+    });
+}
+
+#[test]
 fn links_are_changed_moved_and_deleted() {
     with_capabilities!({
         require!(netns, program("ip"));
@@ -198,12 +232,14 @@ fn links_are_changed_moved_and_deleted() {
             (&json!(MAC.to_string()), &json!(1000))
         );
         assert!(is_up(&link) && link["master"] == "br0");
-        netlink.set(LinkChange::of("c").hairpin().group(9)).unwrap();
+        netlink
+            .set(LinkChange::of("c").hairpin(true).group(9))
+            .unwrap();
         let link = shown(&ip(&here, "link show"), "c");
         assert_eq!(link["linkinfo"]["info_slave_data"]["hairpin"], true);
         assert_eq!(link["group"], "9");
         let listed = netlink.link("c").unwrap();
-        assert_eq!((listed.hairpin, listed.group), (true, 9));
+        assert!(listed.port.unwrap().hairpin && listed.group == 9);
         netlink
             .set(LinkChange::of("c").down().no_master().group(0))
             .unwrap();
@@ -231,6 +267,56 @@ fn links_are_changed_moved_and_deleted() {
 }
 
 #[test]
+fn ports_are_told_what_they_are_to_do() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        // Without an address of its own a bridge takes that of a port.
+        netlink.add(Link::bridge("br0").mac(MAC)).unwrap();
+        netlink.add(Link::bridge("br1").mac(MAC)).unwrap();
+        netlink.add(Link::veth("a", Peer::new("b"))).unwrap();
+        let apart = everything(&namespace);
+        let settings = ["hairpin", "learning", "isolated"];
+        let port = || {
+            let link = shown(&ip(&namespace, "link show"), "a");
+            let data = &link["linkinfo"]["info_slave_data"];
+            let all = settings.map(|name| data[name].as_bool().unwrap());
+            let listed = netlink.link("a").unwrap().port.unwrap();
+            assert_eq!([listed.hairpin, listed.learning, listed.isolated], all);
+            (link["master"].as_str().unwrap().to_owned(), all)
+        };
+        let error = netlink.set(LinkChange::of("a").isolated(true)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+        assert!(error.hint().unwrap().contains("port"), "{error:?}");
+        assert!(error.to_string().contains("isolated on"), "{error:?}");
+
+        let all = |on| LinkChange::of("a").hairpin(on).learning(!on).isolated(on);
+        let batch = netlink.batch().add(all(true).master("br0"));
+        let committed = batch.commit().unwrap();
+        let changed = ("br0".to_owned(), [true, false, true]);
+        assert_eq!(port(), changed);
+        // Undone, also where it is in another bridge by then, and has new settings there.
+        for change in [
+            all(false),
+            LinkChange::of("a").learning(true),
+            LinkChange::of("a").no_master(),
+            LinkChange::of("a").master("br1"),
+            all(false).master("br1"),
+        ] {
+            let batch = netlink.batch().add(change.clone());
+            batch.commit().unwrap().undo().unwrap();
+            assert_eq!(port(), changed, "{change:?}");
+            let batch = netlink.batch().add(change.clone());
+            batch.add(Link::bridge("bad").mtu(1)).commit().unwrap_err();
+            assert_eq!(port(), changed, "{change:?}");
+        }
+        committed.undo().unwrap();
+        assert_eq!(everything(&namespace), apart);
+        assert_eq!(netlink.link("a").unwrap().port, None);
+    });
+}
+
+#[test]
 fn names_have_up_to_15_bytes() {
     with_capabilities!({
         require!(netns);
@@ -253,6 +339,41 @@ fn names_have_up_to_15_bytes() {
             .set(LinkChange::of(&*fifteen).rename("b".repeat(NAME_MAX)))
             .unwrap();
         netlink.delete_link("b".repeat(NAME_MAX)).unwrap();
+    });
+}
+
+#[test]
+fn names_may_be_any_bytes() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let raw = OsStr::from_bytes(b"eth\xff\xfe");
+        let of_ip = |arguments: &[&OsStr]| {
+            let run = || Command::new("ip").args(arguments).output();
+            let output = namespace.run_in(run).unwrap().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            output.stdout
+        };
+        let [link, add, kind, bridge] = ["link", "add", "type", "bridge"].map(OsStr::new);
+        of_ip(&[link, add, raw, kind, bridge]);
+        assert_eq!(names(&netlink).unwrap(), ["lo", "eth\u{fffd}\u{fffd}"]);
+        let listed = netlink.links().unwrap().pop().unwrap();
+        assert_eq!(listed.os_name(), raw);
+        assert_eq!(netlink.link(&listed).unwrap().os_name(), raw);
+        let text = netlink.link("lo").unwrap();
+        assert_eq!(text.os_name(), "lo");
+
+        // It gets its name back.
+        let batch = netlink.batch().add(LinkChange::of(&listed).rename("eth0"));
+        batch.add(Link::bridge("bad").mtu(1)).commit().unwrap_err();
+        let shown = of_ip(&["-o", "link"].map(OsStr::new));
+        assert!(
+            shown
+                .windows(raw.len())
+                .any(|found| found == raw.as_bytes())
+        );
+        netlink.delete_link(&listed).unwrap();
+        assert_eq!(names(&netlink).unwrap(), ["lo"]);
     });
 }
 

@@ -3,11 +3,14 @@
 use super::super::batch::Indexes;
 use super::super::ip::Mac;
 use super::super::wire::Message;
+use super::port::PortChange;
 use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
-/// `IFLA_BRPORT_MODE` of <linux/if_link.h>: hairpin.
-pub(super) const IFLA_BRPORT_MODE: u16 = 4;
+/// The least that IPv6 takes, in bytes.
+const IPV6_MIN_MTU: u32 = 1280;
 
 /// A change of an interface that exists, or that was added earlier in the same [`Batch`](super::super::Batch).
 ///
@@ -24,12 +27,13 @@ pub(super) const IFLA_BRPORT_MODE: u16 = 4;
 #[must_use = "nothing is changed until it is set"]
 pub struct LinkChange {
     pub(in super::super) link: LinkRef,
-    rename: Option<String>,
+    /// Not UTF-8 only where it is to be given back.
+    rename: Option<OsString>,
     mac: Option<Mac>,
     mtu: Option<u32>,
     up: Option<bool>,
     group: Option<u32>,
-    hairpin: Option<bool>,
+    port: PortChange,
     /// The inner `None` is no master.
     master: Option<Option<LinkRef>>,
 }
@@ -44,7 +48,7 @@ impl LinkChange {
             mtu: None,
             up: None,
             group: None,
-            hairpin: None,
+            port: PortChange::default(),
             master: None,
         }
     }
@@ -54,7 +58,7 @@ impl LinkChange {
     /// # Kernel
     /// Before Linux 6.2 it has to be down for that.
     pub fn rename(mut self, name: impl Into<String>) -> Self {
-        self.rename = Some(name.into());
+        self.rename = Some(name.into().into());
         self
     }
 
@@ -64,7 +68,8 @@ impl LinkChange {
         self
     }
 
-    /// The largest packet that it sends, in bytes.
+    /// The largest packet that it sends, in bytes. Below 1280 there is no IPv6 by it, and what there was is lost as by
+    /// [`down`](Self::down).
     pub fn mtu(mut self, mtu: u32) -> Self {
         self.mtu = Some(mtu);
         self
@@ -76,7 +81,9 @@ impl LinkChange {
         self
     }
 
-    /// Brings it down.
+    /// Brings it down. The kernel forgets the routes by it that were added, its neighbours, and its IPv6 addresses; those
+    /// of IPv4 stay. Bringing it up again does not bring them back, nor does a [`Batch`](super::super::Batch) that is
+    /// undone.
     pub fn down(mut self) -> Self {
         self.up = Some(false);
         self
@@ -88,7 +95,8 @@ impl LinkChange {
         self
     }
 
-    /// Makes it a port of this bridge.
+    /// Makes it a port of this bridge. A bridge that it was a port of before forgets all of it, such as its forwarding
+    /// entries and VLANs.
     pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
         self.master = Some(Some(master.into()));
         self
@@ -100,45 +108,76 @@ impl LinkChange {
         self
     }
 
-    /// Lets frames leave a bridge by the port that they came in by, which this is.
+    /// Whether frames may leave the bridge by the port that they came in by, which this is. Off for a new port.
+    ///
+    /// This and what else is for a port needs one: `EOPNOTSUPP` if it is none, nor made one by
+    /// [`master`](Self::master) of the same change.
     #[doc(alias = "IFLA_BRPORT_MODE")]
-    pub fn hairpin(mut self) -> Self {
-        self.hairpin = Some(true);
+    pub fn hairpin(mut self, on: bool) -> Self {
+        self.port.hairpin = Some(on);
+        self
+    }
+
+    /// Whether the bridge learns from what comes in by this port where addresses are. On for a new port.
+    #[doc(alias = "IFLA_BRPORT_LEARNING")]
+    pub fn learning(mut self, on: bool) -> Self {
+        self.port.learning = Some(on);
+        self
+    }
+
+    /// Whether no frames pass between this port and others that are isolated, but only between it and the rest. Off for a
+    /// new port.
+    #[doc(alias = "IFLA_BRPORT_ISOLATED")]
+    pub fn isolated(mut self, on: bool) -> Self {
+        self.port.isolated = Some(on);
         self
     }
 
     pub(in super::super) fn new_name(&self) -> Option<&str> {
-        self.rename.as_deref()
+        self.rename.as_deref()?.to_str()
     }
 
     /// The interfaces whose numbers it needs.
     pub(in super::super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
-        let own = self.rename.as_ref().map(|_| &self.link);
-        own.into_iter().chain(self.master.iter().flatten())
+        [&self.link].into_iter().chain(self.master.iter().flatten())
     }
 
-    pub(in super::super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
+    pub(in super::super) fn is_for_port(&self) -> bool {
+        !self.port.is_empty()
+    }
+
+    /// One message, or two.
+    pub(in super::super) fn put(
+        &self,
+        indexes: &mut Indexes<'_>,
+        messages: &mut Vec<Message>,
+    ) -> Result<()> {
+        let index = indexes.get(&self.link)?;
+        let mut message = self.message(index, indexes)?;
+        if self.is_for_port() {
+            // The kernel reads what is for a port before it makes it one.
+            if self.master.is_some() {
+                let port = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, 0, 0));
+                messages.push(std::mem::replace(&mut message, port));
+            }
+            self.port.put(&mut message);
+        }
+        messages.push(message);
+        Ok(())
+    }
+
+    /// All but what is for a port.
+    fn message(&self, index: u32, indexes: &mut Indexes<'_>) -> Result<Message> {
         let (flags, mask) = match self.up {
             Some(up) => (if up { IFF_UP } else { 0 }, IFF_UP),
             None => (0, 0),
         };
         // Not RTM_SETLINK, which passes over what is nested.
-        let message = |index| Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
-        let mut message = match (&self.link, &self.rename) {
-            (LinkRef::Name(name), None) => {
-                check_name(name)?;
-                let mut message = message(0);
-                message.text(libc::IFLA_IFNAME, name);
-                message
-            }
-            (link, None) => message(indexes.get(link)?),
-            (link, Some(name)) => {
-                check_name(name)?;
-                let mut message = message(indexes.get(link)?);
-                message.text(libc::IFLA_IFNAME, name);
-                message
-            }
-        };
+        let mut message = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
+        if let Some(name) = &self.rename {
+            check_name(name.as_bytes())?;
+            message.text(libc::IFLA_IFNAME, name.as_bytes());
+        }
         if let Some(Mac(mac)) = &self.mac {
             message.bytes(libc::IFLA_ADDRESS, mac);
         }
@@ -155,34 +194,48 @@ impl LinkChange {
             };
             message.u32(libc::IFLA_MASTER, master);
         }
-        if let Some(hairpin) = self.hairpin {
-            message.nest(libc::IFLA_LINKINFO, |info| {
-                info.nest(libc::IFLA_INFO_SLAVE_DATA, |data| {
-                    data.u8(IFLA_BRPORT_MODE, hairpin.into());
-                });
-            });
-        }
         Ok(message)
     }
 
     /// The change that brings back what this one changes of an interface that is now like this.
     pub(in super::super) fn reverse(&self, now: &LinkInfo) -> Self {
+        let port = match (now.port, &self.master) {
+            // A bridge forgets a port that leaves it.
+            (Some(port), Some(_)) => port.into(),
+            (Some(port), None) => self.port.reverse(port),
+            (None, _) => PortChange::default(),
+        };
         Self {
             link: LinkRef::Index(now.index),
-            rename: self.rename.as_ref().map(|_| now.name.clone()),
+            rename: self.rename.as_ref().map(|_| now.os_name().to_owned()),
             mac: self.mac.and(now.mac),
             mtu: self.mtu.map(|_| now.mtu),
             up: self.up.map(|_| now.up),
             group: self.group.map(|_| now.group),
-            hairpin: self.hairpin.map(|_| now.hairpin),
+            port,
             master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
+        }
+    }
+
+    /// What the kernel forgets of an interface that is now like this, and its [reverse](Self::reverse) does not bring
+    /// back.
+    pub(in super::super) fn loses(&self, now: &LinkInfo) -> Option<&'static str> {
+        let loses_ipv6 = |mtu| mtu < IPV6_MIN_MTU && now.mtu >= IPV6_MIN_MTU;
+        if self.up == Some(false) && now.up {
+            Some("the routes by it that had been added, its neighbours, and its IPv6 addresses")
+        } else if self.mtu.is_some_and(loses_ipv6) {
+            Some("its IPv6 addresses and routes")
+        } else if self.master.is_some() && now.master.is_some() {
+            Some("what its bridge knew of it, such as forwarding entries and VLANs")
+        } else {
+            None
         }
     }
 
     pub(in super::super) fn describe(&self) -> String {
         let mut text = format!("set {}", self.link);
         if let Some(name) = &self.rename {
-            text += &format!(" name {name}");
+            text += &format!(" name {}", name.display());
         }
         if let Some(mac) = self.mac {
             text += &format!(" address {mac}");
@@ -200,6 +253,6 @@ impl LinkChange {
             Some(None) => text += " no master",
             None => {}
         }
-        text
+        text + &self.port.describe()
     }
 }

@@ -3,7 +3,10 @@
 use super::super::ip::Mac;
 use super::super::wire::{Attributes, Received, array};
 use super::IFINFOMSG;
-use super::change::IFLA_BRPORT_MODE;
+use super::port::BridgePort;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// A network interface as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +14,11 @@ use super::change::IFLA_BRPORT_MODE;
 pub struct LinkInfo {
     /// Its number in its namespace.
     pub index: u32,
-    /// Its name.
+    /// Its name. What is not UTF-8 in it is replaced by U+FFFD: it is by its index, then, that the interface is found, and
+    /// [`os_name`](Self::os_name) is its name as it is.
     pub name: String,
+    /// Its name, if that is not UTF-8.
+    raw_name: Option<OsString>,
     /// The kernel's name of its kind, such as `veth`; `None` for a loopback interface and for hardware.
     pub kind: Option<String>,
     /// Its hardware address, if it has an Ethernet one.
@@ -27,8 +33,8 @@ pub struct LinkInfo {
     pub loopback: bool,
     /// The bridge that it is a port of.
     pub master: Option<u32>,
-    /// Whether frames may leave the bridge by the port that they came in by, which this is.
-    pub hairpin: bool,
+    /// Its settings as a port of a bridge, if it is one.
+    pub port: Option<BridgePort>,
     /// The group that it is in; 0, unless it was put into another.
     pub group: u32,
     /// The interface that it stands on, or for a veth the other end. It is in another namespace if
@@ -73,6 +79,20 @@ impl Statistics {
 }
 
 impl LinkInfo {
+    /// Its name, which the kernel lets be any bytes.
+    #[must_use]
+    pub fn os_name(&self) -> &OsStr {
+        self.raw_name.as_deref().unwrap_or(self.name.as_ref())
+    }
+
+    fn set_name(&mut self, bytes: &[u8]) {
+        let name = String::from_utf8_lossy(bytes);
+        if matches!(name, Cow::Owned(_)) {
+            self.raw_name = Some(OsStr::from_bytes(bytes).to_owned());
+        }
+        self.name = name.into_owned();
+    }
+
     pub(in super::super) fn parse(message: &Received<'_>) -> Option<Self> {
         if message.kind != libc::RTM_NEWLINK {
             return None;
@@ -83,6 +103,7 @@ impl LinkInfo {
         let mut found = Self {
             index: u32::from_ne_bytes(array(fixed, 4)?),
             name: String::new(),
+            raw_name: None,
             kind: None,
             mac: None,
             mtu: 0,
@@ -90,7 +111,7 @@ impl LinkInfo {
             carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
             loopback: has(libc::IFF_LOOPBACK),
             master: None,
-            hairpin: false,
+            port: None,
             group: 0,
             link: None,
             link_netnsid: None,
@@ -98,7 +119,7 @@ impl LinkInfo {
         };
         for attribute in attributes {
             match attribute.kind {
-                libc::IFLA_IFNAME => found.name = attribute.str()?.to_owned(),
+                libc::IFLA_IFNAME => found.set_name(attribute.text()),
                 libc::IFLA_ADDRESS => found.mac = attribute.value.try_into().ok().map(Mac),
                 libc::IFLA_MTU => found.mtu = attribute.u32()?,
                 libc::IFLA_MASTER => found.master = attribute.u32(),
@@ -108,7 +129,7 @@ impl LinkInfo {
                 libc::IFLA_LINK_NETNSID => found.link_netnsid = attribute.i32(),
                 libc::IFLA_LINKINFO => {
                     found.kind = kind(attribute.attributes());
-                    found.hairpin = hairpin(attribute.attributes()).unwrap_or(false);
+                    found.port = BridgePort::parse(attribute.attributes());
                 }
                 libc::IFLA_STATS64 => {
                     found.statistics = Statistics::parse(attribute.value).unwrap_or_default();
@@ -123,12 +144,4 @@ impl LinkInfo {
 fn kind(info: Attributes<'_>) -> Option<String> {
     let kind = info.get(libc::IFLA_INFO_KIND)?;
     kind.str().map(str::to_owned)
-}
-
-/// What a bridge says of its port.
-fn hairpin(info: Attributes<'_>) -> Option<bool> {
-    let kind = info.get(libc::IFLA_INFO_SLAVE_KIND)?;
-    let data = info.get(libc::IFLA_INFO_SLAVE_DATA)?.attributes();
-    let mode = data.get(IFLA_BRPORT_MODE)?;
-    Some(kind.str() == Some("bridge") && mode.value == [1])
 }

@@ -72,6 +72,14 @@ impl LinkKind<'_> {
         }
     }
 
+    /// The interface whose number it needs.
+    pub(super) fn needs(&self) -> Option<&LinkRef> {
+        match self {
+            Self::Vxlan(vxlan) => vxlan.dev.as_ref(),
+            _ => self.parent(),
+        }
+    }
+
     pub(super) fn put(&self, message: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
         let mut result = Ok(());
         message.nest(libc::IFLA_LINKINFO, |message| {

@@ -3,15 +3,17 @@
 mod change;
 mod info;
 mod kind;
+mod port;
 mod tun;
 
 pub use change::LinkChange;
 pub use info::{LinkInfo, Statistics};
 pub(super) use kind::LinkKind;
 pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vxlan};
+pub use port::BridgePort;
 pub use tun::{TunDevice, TunTap};
 
-use super::batch::{Indexes, random_index};
+use super::batch::Indexes;
 use super::ip::Mac;
 use super::wire::Message;
 use crate::error::{Error, Result};
@@ -197,7 +199,9 @@ impl<'a> Link<'a> {
         self
     }
 
-    /// Makes it a port of this bridge.
+    /// Makes it a port of this bridge, of the namespace that the link itself is to be [in](Self::namespace). In another
+    /// than the socket's the bridge has to be there before the batch.
+    #[doc(alias = "IFLA_MASTER")]
     pub fn master(mut self, master: impl Into<LinkRef>) -> Self {
         self.master = Some(master.into());
         self
@@ -234,9 +238,11 @@ impl<'a> Link<'a> {
         &self.kind
     }
 
-    /// The interfaces that have to be there before.
+    /// The interfaces of the socket's namespace that have to be there before.
     pub(super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
-        self.master.iter().chain(self.kind.parent())
+        let master = self.master.iter();
+        let master = master.filter(|_| self.namespace.is_none());
+        master.chain(self.kind.needs())
     }
 
     /// The names that the socket's namespace has once it is made, with the numbers asked for.
@@ -250,23 +256,28 @@ impl<'a> Link<'a> {
         own.into_iter().chain(peer)
     }
 
-    pub(super) fn message(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
+    /// Its number in its header; if 0, the kernel chooses.
+    pub(super) fn number(&self, indexes: &mut Indexes<'_>) -> u32 {
+        let number = indexes.number(&self.name, self.index, self.namespace);
+        match &self.kind {
+            // Of a veth, the kernel heeds the peer's number only if the first end has one.
+            LinkKind::Veth(peer) if number == 0 && peer.number(indexes) != 0 => {
+                indexes.choose(&self.name, self.namespace)
+            }
+            _ => number,
+        }
+    }
+
+    pub(super) fn message(&self, number: u32, indexes: &mut Indexes<'_>) -> Result<Message> {
         check_name(&self.name)?;
         let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
         let up = if self.up { IFF_UP } else { 0 };
-        let mut number = indexes.number(&self.name, self.index, self.namespace);
-        // Of a veth, the kernel heeds the peer's number only if the first end has one.
-        if let LinkKind::Veth(peer) = &self.kind
-            && number == 0
-            && indexes.number(&peer.name, peer.index, peer.namespace) != 0
-        {
-            number = random_index();
-        }
         let fixed = ifinfomsg(number, up, up);
         let mut message = Message::new(libc::RTM_NEWLINK, flags as u16, &fixed);
         self.common().put(&mut message);
         if let Some(master) = &self.master {
-            message.u32(libc::IFLA_MASTER, indexes.get(master)?);
+            let master = indexes.get_in(self.namespace, master)?;
+            message.u32(libc::IFLA_MASTER, master);
         }
         if let Some(group) = self.group {
             message.u32(libc::IFLA_GROUP, group);
@@ -348,10 +359,13 @@ impl<'a> Peer<'a> {
             mtu: self.mtu,
             namespace: self.namespace,
         };
-        let number = indexes.number(&self.name, self.index, self.namespace);
-        let fixed = ifinfomsg(number, 0, 0);
+        let fixed = ifinfomsg(self.number(indexes), 0, 0);
         message.nest_after(kind, &fixed, |message| common.put(message));
         Ok(())
+    }
+
+    fn number(&self, indexes: &Indexes<'_>) -> u32 {
+        indexes.number(&self.name, self.index, self.namespace)
     }
 }
 
@@ -387,23 +401,28 @@ pub(super) fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] 
     bytes
 }
 
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: impl AsRef<[u8]>) -> Result<()> {
+    let name = name.as_ref();
     match name_flaw(name) {
-        Some(flaw) => Err(Error::invalid("name", format!("{name:?} {flaw}"))),
+        Some(flaw) => {
+            let name = String::from_utf8_lossy(name);
+            Err(Error::invalid("name", format!("{name:?} {flaw}")))
+        }
         None => Ok(()),
     }
 }
 
 /// Why the kernel does not take it for a name, or does not keep it as it is: a `%d` it would replace.
-pub(super) fn name_flaw(name: &str) -> Option<&'static str> {
+pub(super) fn name_flaw(name: impl AsRef<[u8]>) -> Option<&'static str> {
+    let name = name.as_ref();
     let is_bad =
-        |byte: u8| matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b) || byte.is_ascii_whitespace();
+        |byte: &u8| matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b) || byte.is_ascii_whitespace();
     match name {
-        "" | "." | ".." => Some("is no name for an interface"),
+        b"" | b"." | b".." => Some("is no name for an interface"),
         _ if name.len() > NAME_MAX => {
             Some("is too long for an interface, whose name has up to 15 bytes")
         }
-        _ if name.bytes().any(is_bad) => {
+        _ if name.iter().any(is_bad) => {
             Some("has a character that the name of an interface cannot have")
         }
         _ => None,
