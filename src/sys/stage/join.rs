@@ -21,8 +21,11 @@ pub(super) fn run(job: &Job) -> ! {
         Err(errno) => fail(job, call::MMAP, errno, 0),
     };
     calls::close(job.work);
-    let links = enter::own_links();
-    let work = Work { words, links };
+    let mut work = Work { words, links: None };
+    let enters_mounts = |index| work.instruction(index).what == what::JOIN_OTHER;
+    if (0..work.count()).any(enters_mounts) {
+        work.links = Some(enter::own_links());
+    }
     // Done before, but here everything rests on it.
     if let Err(errno) = enter::hide() {
         fail(job, call::PRCTL, errno, work.operation(0))
@@ -34,9 +37,9 @@ pub(super) fn run(job: &Job) -> ! {
 #[derive(Clone, Copy)]
 struct Work {
     words: *mut u64,
-    /// The links to one's own namespaces. Opened before a mount namespace is entered in which somebody else
-    /// may have put something in the place of `/proc`.
-    links: i32,
+    /// The links to one's own namespaces, opened before a mount namespace is entered in which somebody else may
+    /// have put something in the place of `/proc`. Where none is, there is time when they are needed.
+    links: Option<i32>,
 }
 
 impl Work {
@@ -90,7 +93,9 @@ fn go_on(job: &Job, work: Work, first: usize) -> ! {
     for index in 0..work.count() {
         calls::close(work.instruction(index).fd);
     }
-    calls::close(work.links);
+    if let Some(links) = work.links {
+        calls::close(links);
+    }
     init::begin(job)
 }
 
@@ -177,8 +182,13 @@ fn join(work: &Work, instruction: Instruction) -> Result<(), Errno> {
 }
 
 fn is_there(work: &Work, instruction: Instruction) -> bool {
+    let links = work.links.unwrap_or_else(enter::own_links);
     // SAFETY: texts end with a null byte.
-    unsafe { enter::is_own(work.links, work.text(instruction), instruction.fd) }
+    let is_there = unsafe { enter::is_own(links, work.text(instruction), instruction.fd) };
+    if work.links.is_none() {
+        calls::close(links);
+    }
+    is_there
 }
 
 fn loopback_up() -> Result<(), (u32, Errno)> {
