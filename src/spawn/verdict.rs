@@ -79,9 +79,12 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     let (Some(exec), Some(init)) = (step(Step::Exec), step(Step::Init)) else {
         return Error::other(ErrorKind::DiedBeforeExec, Step::Init, "");
     };
-    match start {
-        Start::Failed(heard) => {
-            let (fail, text) = heard.failure();
+    let said = match start {
+        Start::Failed(heard) => heard.failure().map(|failure| (heard, failure)),
+        _ => None,
+    };
+    match (start, said) {
+        (_, Some((heard, (fail, text)))) => {
             let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
                 Some(op) => op,
                 None if fail.call == Call::Execve => exec,
@@ -90,7 +93,7 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
             let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
             error.with_hint(diagnose::child(plan, op, &fail, &text))
         }
-        Start::TimedOut => timed_out(plan, exec),
+        (Start::TimedOut, None) => timed_out(plan, exec),
         _ => died(plan, exec, waited),
     }
 }
