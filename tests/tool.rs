@@ -8,7 +8,7 @@
 mod common;
 mod support;
 
-use common::{isolated, isolated_as_both, probe, require, sys};
+use common::{in_forked_child, isolated, isolated_as_both, probe, require, sys};
 use ringfence::ns::{Namespace, User, Uts};
 use ringfence::{Extent, Foreground, IdMap, Sandbox, Setgroups, Step, exit_as};
 use rustix::process::{Pid, Signal, WaitOptions, geteuid, getpid, kill_process, waitpid};
@@ -16,7 +16,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
-use support::{sh, stdout};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use support::{ENGINES, sh, signal, stdout};
 use tempfile::TempDir;
 
 fn status(command: ringfence::Command, field: &str) -> String {
@@ -362,6 +364,17 @@ fn another_signal_than_sigkill_may_tell_of_the_callers_end() {
             let command = if gate { command.gate() } else { command };
             let Some(tool) = sys::fork().unwrap() else {
                 let mut child = command.spawn().unwrap();
+/// The status of a program that is root in its sandbox may say anything.
+#[test]
+fn a_signal_that_does_not_exist_becomes_a_code() {
+    isolated(|| {
+        for number in [65, 100, 126] {
+            let status = in_forked_child(|| exit_as(ExitStatus::from_raw(number)));
+            assert_eq!(status.code(), Some(128 + number), "{status}");
+        }
+    });
+}
+
                 if gate {
                     child.release().unwrap();
                 }

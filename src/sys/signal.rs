@@ -125,6 +125,12 @@ pub(crate) fn children_vanish() -> bool {
 
 /// The signal of a timer that [`exit_when_expired`] listens to: the last real-time signal, which nobody
 /// sends.
+/// The set of one signal, if there is one of that number.
+pub(crate) fn only(signal: i32) -> Option<SigSet> {
+    let bit = u32::try_from(signal).ok()?.checked_sub(1)?;
+    1_u64.checked_shl(bit)
+}
+
 pub(crate) const EXPIRED: i32 = 64;
 
 /// How a child ends whose time is over, where it cannot be killed from inside.
