@@ -27,6 +27,16 @@ pub(crate) fn set_mask(mask: SigSet) -> Result<SigSet, Errno> {
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) }.map(|_| old)
 }
 
+/// Leaves the signals of the program to its own threads. The calling one takes none but those by which the C library
+/// asks every thread for something, as for new ids, and waits for the answer.
+pub(crate) fn leave_to_others() {
+    let libc_own = (libc::SIGSYS + 1..libc::SIGRTMIN())
+        .filter_map(only)
+        .fold(0, |set, signal| set | signal);
+    // A mask that is valid cannot be refused.
+    let _ = set_mask(!libc_own);
+}
+
 /// `rt_sigprocmask(SIG_BLOCK)`; returns the mask that was in force.
 pub(crate) fn block(more: SigSet) -> Result<SigSet, Errno> {
     let before = set_mask(SigSet::MAX)?;
