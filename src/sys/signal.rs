@@ -98,6 +98,16 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
     sigaction(signal, Some(&KernelSigaction::default()), None)
 }
 
+/// Gives a signal its default action, unless it is ignored.
+pub(crate) fn reset_handled(signal: u32) -> Result<(), Errno> {
+    let mut action = KernelSigaction::default();
+    sigaction(signal, None, Some(&mut action))?;
+    match action.handler {
+        libc::SIG_DFL | libc::SIG_IGN => Ok(()),
+        _ => reset(signal),
+    }
+}
+
 /// The signals that programs ignore, or that shells and supervisors start them ignoring.
 pub(crate) const USUALLY_IGNORED: SigSet = set(&[
     libc::SIGHUP,
@@ -113,6 +123,12 @@ const fn set(signals: &[i32]) -> SigSet {
         [] => 0,
         [first, rest @ ..] => 1 << (*first - 1) | set(rest),
     }
+}
+
+/// The set of one signal, if there is one of that number.
+pub(crate) fn only(signal: i32) -> Option<SigSet> {
+    let bit = u32::try_from(signal).ok()?.checked_sub(1)?;
+    1_u64.checked_shl(bit)
 }
 
 /// The signals that this process ignores, as a set.
@@ -135,12 +151,6 @@ pub(crate) fn children_vanish() -> bool {
 
 /// The signal of a timer that [`exit_when_expired`] listens to: the last real-time signal, which nobody
 /// sends.
-/// The set of one signal, if there is one of that number.
-pub(crate) fn only(signal: i32) -> Option<SigSet> {
-    let bit = u32::try_from(signal).ok()?.checked_sub(1)?;
-    1_u64.checked_shl(bit)
-}
-
 pub(crate) const EXPIRED: i32 = 64;
 
 /// How a child ends whose time is over, where it cannot be killed from inside.
