@@ -140,6 +140,12 @@ impl Compiled {
         matches!(last, Some(op::Action::PassNamespaces { .. }))
     }
 
+    /// Whether the program may be a sibling of the child that is made first.
+    pub(crate) fn may_split(&self) -> bool {
+        let splits = |op: &op::Op| matches!(op.action, op::Action::Split);
+        self.join.by_stage.is_some() || self.ops.iter().any(splits)
+    }
+
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
         self.stage
