@@ -75,6 +75,8 @@ pub(crate) struct Compiled {
     /// The cgroup to start in.
     pub(crate) cgroup: Option<Directory>,
     pub(crate) born_in_cgroup: bool,
+    /// It is another process's, and goes on without the program.
+    pub(crate) joins_cgroup: bool,
     pub(crate) null: Option<OwnedFd>,
     /// Low numbers for the child's ends of pipes.
     pub(crate) reserve: Option<Reserve>,
