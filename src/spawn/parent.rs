@@ -2,7 +2,7 @@
 
 use super::child::{Context, Placement, run};
 use super::control::Start;
-use super::dumpable::Hold;
+use super::dumpable::{self, Hold};
 use super::record::Record;
 use super::streams::Streams;
 use super::verdict::{Course, judge, kill, open_pidfd, reap};
@@ -229,8 +229,7 @@ fn make_on(
         .then(|| open_pidfd(std::process::id()))
         .transpose()?;
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
-            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
+        let _hold = Hold::new(plan)?;
         let _blocked = Blocked::new()?;
         start(plan, &context, streams.as_deref_mut())?
     };
@@ -303,7 +302,9 @@ fn start(
         let writer = std::thread::Builder::new()
             .name("ringfence-maps".into())
             .spawn_scoped(scope, || {
-                maps::serve(waiting, context.record, plan.setup_timeout)
+                dumpable::waited_for(plan, || {
+                    maps::serve(waiting, context.record, plan.setup_timeout)
+                })
             })
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
         let (cloned, start, took) = go();
