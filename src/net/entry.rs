@@ -26,6 +26,12 @@ pub(super) trait Entry: Sized {
         self.message(Self::NEW, flags as u16, indexes)
     }
 
+    /// [`add`](Self::add), or what is there becomes this.
+    fn replace(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        self.message(Self::NEW, flags as u16, indexes)
+    }
+
     fn delete(&self, indexes: &mut Indexes<'_>) -> Result<Message> {
         self.message(Self::NEW + 1, 0, indexes)
     }

@@ -69,7 +69,7 @@ pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
 pub use network::{Member, Membership, Network, NetworkBuilder};
 pub use next_hop::NextHop;
-pub use nft::{Forward, Nft, Ports, Publish, Table};
+pub use nft::{Forward, Nft, Ports, Publish, Snat, Table};
 pub use pool::NetPool;
 pub use route::{Route, RouteKind, RouteOption, RoutePreference};
 pub use rule::{Family, Rule, RuleAction};

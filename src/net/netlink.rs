@@ -250,6 +250,47 @@ impl Netlink {
         self.one(deed, message)
     }
 
+    /// Adds an address; if the interface has it already, it gets these lifetimes and, for IPv6, these flags and this
+    /// peer. What else it has stays.
+    ///
+    /// As what was there is gone, this does not fit in a [batch](Self::batch).
+    ///
+    /// # Errors
+    /// What the kernel gives.
+    #[doc(alias = "NLM_F_REPLACE")]
+    pub fn replace_address(&self, address: &Address) -> Result<()> {
+        self.replace(address)
+    }
+
+    /// Adds a route, in the place of the one to its destination that has the same metric and type of service, if
+    /// there is one. Packets find one or the other at any time.
+    ///
+    /// As what was there is gone, this does not fit in a [batch](Self::batch).
+    ///
+    /// # Errors
+    /// What the kernel gives.
+    #[doc(alias = "NLM_F_REPLACE")]
+    pub fn replace_route(&self, route: &Route) -> Result<()> {
+        self.replace(route)
+    }
+
+    /// Adds a neighbour, in the place of what was known or learned of its address.
+    ///
+    /// As what was there is gone, this does not fit in a [batch](Self::batch).
+    ///
+    /// # Errors
+    /// What the kernel gives.
+    #[doc(alias = "NLM_F_REPLACE")]
+    pub fn replace_neighbour(&self, neighbour: &Neighbour) -> Result<()> {
+        self.replace(neighbour)
+    }
+
+    fn replace<T: Entry>(&self, entry: &T) -> Result<()> {
+        let deed = self.deed(T::STEP, format!("replace {}", entry.describe()));
+        let message = entry.replace(&mut Indexes::new(self))?;
+        self.one(deed, message)
+    }
+
     /// Removes an address.
     ///
     /// # Errors

@@ -83,9 +83,9 @@ impl Message {
     }
 
     /// A text with the NUL at its end.
-    pub(crate) fn text(&mut self, kind: u16, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, kind: u16, text: impl AsRef<[u8]>) -> &mut Self {
         self.framed(kind, |message| {
-            message.bytes.extend_from_slice(text.as_bytes());
+            message.bytes.extend_from_slice(text.as_ref());
             message.bytes.push(0);
         })
     }
@@ -346,8 +346,13 @@ impl<'a> Attribute<'a> {
 
     /// The text up to the first NUL; `None` if it is not UTF-8.
     pub(crate) fn str(&self) -> Option<&'a str> {
-        let text = self.value.split(|byte| *byte == 0).next()?;
-        str::from_utf8(text).ok()
+        str::from_utf8(self.text()).ok()
+    }
+
+    /// The bytes up to the first NUL.
+    pub(crate) fn text(&self) -> &'a [u8] {
+        let mut texts = self.value.split(|byte| *byte == 0);
+        texts.next().unwrap_or_default()
     }
 
     /// Taken as attributes, whether it is flagged as such or not.

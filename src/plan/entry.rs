@@ -60,7 +60,7 @@ impl Entries {
         let links = match entry.what {
             // What the kernel makes must be where its path says, or it hides nothing.
             What::Proc(_)
-            | What::Sysfs
+            | What::Sysfs { .. }
             | What::Mqueue
             | What::Devpts
             | What::Cgroup2 { .. }
@@ -142,11 +142,16 @@ impl Entries {
                 let file_system = FileSystem::new(c"proc", proc_options(*proc), INERT)?;
                 op(Step::Proc, shown, Action::Mount { file_system, at })
             }
-            What::Sysfs => {
+            What::Sysfs { writable } => {
                 needs_own(Kind::Net)?;
-                let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-                let file_system = FileSystem::new(c"sysfs", vec![], read_only)?;
-                op(Step::Sysfs, shown, Action::Mount { file_system, at })
+                let (attributes, object) = if *writable {
+                    (INERT, format!("{shown}, writable"))
+                } else {
+                    let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
+                    (read_only, shown.to_string())
+                };
+                let file_system = FileSystem::new(c"sysfs", vec![], attributes)?;
+                op(Step::Sysfs, object, Action::Mount { file_system, at })
             }
             What::Mqueue => {
                 needs_own(Kind::Ipc)?;

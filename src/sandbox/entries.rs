@@ -245,6 +245,14 @@ impl Sandbox {
         self.entry(at, What::Cgroup2 { writable: true })
     }
 
+    /// [`sysfs`](Self::sysfs), writable, for a program that sets up its network namespace by it. What else is in it
+    /// is the machine's, and is the program's to write where it is root of the machine.
+    ///
+    /// In a user namespace the kernel refuses it where the `/sys` outside is read-only.
+    pub fn sysfs_writable(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::Sysfs { writable: true })
+    }
+
     /// Mounts the interpreters of programs that the kernel starts by their first bytes or their name: those of the
     /// new user namespace, which needs [`user`](Self::user). They replace those of the system for every program
     /// in that namespace.

@@ -417,7 +417,7 @@ impl Sandbox {
     ///
     /// See [sysfs(5)](https://man7.org/linux/man-pages/man5/sysfs.5.html).
     pub fn sysfs(self, at: impl Into<PathBuf>) -> Self {
-        self.entry(at, What::Sysfs)
+        self.entry(at, What::Sysfs { writable: false })
     }
 
     /// Mounts the POSIX message queues of the IPC namespace of the program. Where there is a new user

@@ -1,8 +1,10 @@
 //! Interfaces, as `ip -d link` sees them.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use ringfence::net::{
@@ -337,6 +339,41 @@ fn names_have_up_to_15_bytes() {
             .set(LinkChange::of(&*fifteen).rename("b".repeat(NAME_MAX)))
             .unwrap();
         netlink.delete_link("b".repeat(NAME_MAX)).unwrap();
+    });
+}
+
+#[test]
+fn names_may_be_any_bytes() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let raw = OsStr::from_bytes(b"eth\xff\xfe");
+        let of_ip = |arguments: &[&OsStr]| {
+            let run = || Command::new("ip").args(arguments).output();
+            let output = namespace.run_in(run).unwrap().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            output.stdout
+        };
+        let [link, add, kind, bridge] = ["link", "add", "type", "bridge"].map(OsStr::new);
+        of_ip(&[link, add, raw, kind, bridge]);
+        assert_eq!(names(&netlink).unwrap(), ["lo", "eth\u{fffd}\u{fffd}"]);
+        let listed = netlink.links().unwrap().pop().unwrap();
+        assert_eq!(listed.os_name(), raw);
+        assert_eq!(netlink.link(&listed).unwrap().os_name(), raw);
+        let text = netlink.link("lo").unwrap();
+        assert_eq!(text.os_name(), "lo");
+
+        // It gets its name back.
+        let batch = netlink.batch().add(LinkChange::of(&listed).rename("eth0"));
+        batch.add(Link::bridge("bad").mtu(1)).commit().unwrap_err();
+        let shown = of_ip(&["-o", "link"].map(OsStr::new));
+        assert!(
+            shown
+                .windows(raw.len())
+                .any(|found| found == raw.as_bytes())
+        );
+        netlink.delete_link(&listed).unwrap();
+        assert_eq!(names(&netlink).unwrap(), ["lo"]);
     });
 }
 

@@ -1,3 +1,4 @@
+mod abandoned;
 mod batch;
 mod entries;
 mod fdb;
@@ -7,8 +8,10 @@ mod membership;
 mod named;
 mod network;
 mod nft;
+mod nft_table;
 mod pool;
 mod reach;
+mod replaced;
 mod traffic;
 mod uplink;
 mod uplink_contract;

@@ -6,6 +6,8 @@ use super::super::wire::Message;
 use super::port::PortChange;
 use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 /// The least that IPv6 takes, in bytes.
 const IPV6_MIN_MTU: u32 = 1280;
@@ -25,7 +27,8 @@ const IPV6_MIN_MTU: u32 = 1280;
 #[must_use = "nothing is changed until it is set"]
 pub struct LinkChange {
     pub(in super::super) link: LinkRef,
-    rename: Option<String>,
+    /// Not UTF-8 only where it is to be given back.
+    rename: Option<OsString>,
     mac: Option<Mac>,
     mtu: Option<u32>,
     up: Option<bool>,
@@ -55,7 +58,7 @@ impl LinkChange {
     /// # Kernel
     /// Before Linux 6.2 it has to be down for that.
     pub fn rename(mut self, name: impl Into<String>) -> Self {
-        self.rename = Some(name.into());
+        self.rename = Some(name.into().into());
         self
     }
 
@@ -131,7 +134,7 @@ impl LinkChange {
     }
 
     pub(in super::super) fn new_name(&self) -> Option<&str> {
-        self.rename.as_deref()
+        self.rename.as_deref()?.to_str()
     }
 
     /// The interfaces whose numbers it needs.
@@ -172,8 +175,8 @@ impl LinkChange {
         // Not RTM_SETLINK, which passes over what is nested.
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
         if let Some(name) = &self.rename {
-            check_name(name)?;
-            message.text(libc::IFLA_IFNAME, name);
+            check_name(name.as_bytes())?;
+            message.text(libc::IFLA_IFNAME, name.as_bytes());
         }
         if let Some(Mac(mac)) = &self.mac {
             message.bytes(libc::IFLA_ADDRESS, mac);
@@ -204,7 +207,7 @@ impl LinkChange {
         };
         Self {
             link: LinkRef::Index(now.index),
-            rename: self.rename.as_ref().map(|_| now.name.clone()),
+            rename: self.rename.as_ref().map(|_| now.os_name().to_owned()),
             mac: self.mac.and(now.mac),
             mtu: self.mtu.map(|_| now.mtu),
             up: self.up.map(|_| now.up),
@@ -232,7 +235,7 @@ impl LinkChange {
     pub(in super::super) fn describe(&self) -> String {
         let mut text = format!("set {}", self.link);
         if let Some(name) = &self.rename {
-            text += &format!(" name {name}");
+            text += &format!(" name {}", name.display());
         }
         if let Some(mac) = self.mac {
             text += &format!(" address {mac}");

@@ -4,6 +4,9 @@ use super::super::ip::Mac;
 use super::super::wire::{Attributes, Received, array};
 use super::IFINFOMSG;
 use super::port::BridgePort;
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// A network interface as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +14,11 @@ use super::port::BridgePort;
 pub struct LinkInfo {
     /// Its number in its namespace.
     pub index: u32,
-    /// Its name.
+    /// Its name. What is not UTF-8 in it is replaced by U+FFFD: it is by its index, then, that the interface is found, and
+    /// [`os_name`](Self::os_name) is its name as it is.
     pub name: String,
+    /// Its name, if that is not UTF-8.
+    raw_name: Option<OsString>,
     /// The kernel's name of its kind, such as `veth`; `None` for a loopback interface and for hardware.
     pub kind: Option<String>,
     /// Its hardware address, if it has an Ethernet one.
@@ -73,6 +79,20 @@ impl Statistics {
 }
 
 impl LinkInfo {
+    /// Its name, which the kernel lets be any bytes.
+    #[must_use]
+    pub fn os_name(&self) -> &OsStr {
+        self.raw_name.as_deref().unwrap_or(self.name.as_ref())
+    }
+
+    fn set_name(&mut self, bytes: &[u8]) {
+        let name = String::from_utf8_lossy(bytes);
+        if matches!(name, Cow::Owned(_)) {
+            self.raw_name = Some(OsStr::from_bytes(bytes).to_owned());
+        }
+        self.name = name.into_owned();
+    }
+
     pub(in super::super) fn parse(message: &Received<'_>) -> Option<Self> {
         if message.kind != libc::RTM_NEWLINK {
             return None;
@@ -83,6 +103,7 @@ impl LinkInfo {
         let mut found = Self {
             index: u32::from_ne_bytes(array(fixed, 4)?),
             name: String::new(),
+            raw_name: None,
             kind: None,
             mac: None,
             mtu: 0,
@@ -98,7 +119,7 @@ impl LinkInfo {
         };
         for attribute in attributes {
             match attribute.kind {
-                libc::IFLA_IFNAME => found.name = attribute.str()?.to_owned(),
+                libc::IFLA_IFNAME => found.set_name(attribute.text()),
                 libc::IFLA_ADDRESS => found.mac = attribute.value.try_into().ok().map(Mac),
                 libc::IFLA_MTU => found.mtu = attribute.u32()?,
                 libc::IFLA_MASTER => found.master = attribute.u32(),

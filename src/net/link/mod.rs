@@ -401,23 +401,28 @@ pub(super) fn ifinfomsg(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] 
     bytes
 }
 
-pub(super) fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: impl AsRef<[u8]>) -> Result<()> {
+    let name = name.as_ref();
     match name_flaw(name) {
-        Some(flaw) => Err(Error::invalid("name", format!("{name:?} {flaw}"))),
+        Some(flaw) => {
+            let name = String::from_utf8_lossy(name);
+            Err(Error::invalid("name", format!("{name:?} {flaw}")))
+        }
         None => Ok(()),
     }
 }
 
 /// Why the kernel does not take it for a name, or does not keep it as it is: a `%d` it would replace.
-pub(super) fn name_flaw(name: &str) -> Option<&'static str> {
+pub(super) fn name_flaw(name: impl AsRef<[u8]>) -> Option<&'static str> {
+    let name = name.as_ref();
     let is_bad =
-        |byte: u8| matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b) || byte.is_ascii_whitespace();
+        |byte: &u8| matches!(byte, b'/' | b':' | b'%' | 0 | 0x0b) || byte.is_ascii_whitespace();
     match name {
-        "" | "." | ".." => Some("is no name for an interface"),
+        b"" | b"." | b".." => Some("is no name for an interface"),
         _ if name.len() > NAME_MAX => {
             Some("is too long for an interface, whose name has up to 15 bytes")
         }
-        _ if name.bytes().any(is_bad) => {
+        _ if name.iter().any(is_bad) => {
             Some("has a character that the name of an interface cannot have")
         }
         _ => None,

@@ -114,32 +114,10 @@ impl NetworkBuilder {
             // pasta's IPv6 addresses are those of the outside.
             self.check_addresses(&netlink)?;
         }
-        let mut bridge = Link::bridge(&*self.name).mac(random_mac()?).up();
-        if let Some(mtu) = self.mtu {
-            bridge = bridge.mtu(mtu);
-        }
-        let mut batch = netlink.batch().add(bridge);
-        for net in &self.nets {
-            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
-            if let Some(broadcast) = net.broadcast() {
-                address = address.broadcast(broadcast);
-            }
-            batch = batch.add(address);
-        }
-        let made = batch.commit()?;
-        let finish = || {
-            let index = netlink.link(&*self.name)?.index;
-            netlink.set(LinkChange::of(index).group(group(index)))?;
-            Ok((index, Hosts::create()?))
-        };
-        let (index, hosts) = match finish() {
-            Ok(finished) => finished,
-            Err(error) => {
-                let _ = made.undo();
-                return Err(error);
-            }
-        };
-        drop(made);
+        let mac = random_mac()?;
+        // First, so that nothing is ever there without it.
+        let hosts = Hosts::create(&self.name, (!self.own_namespace).then_some(mac))?;
+        let index = self.bridge(&netlink, mac)?;
         // From here on, dropping it takes everything away.
         let network = Network(Arc::new(Inner {
             name: self.name.clone(),
@@ -158,6 +136,33 @@ impl NetworkBuilder {
         }));
         self.protect(&network.0)?;
         Ok(network)
+    }
+
+    /// The bridge's number.
+    fn bridge(&self, netlink: &Netlink, mac: Mac) -> Result<u32> {
+        let mut bridge = Link::bridge(&*self.name).mac(mac).up();
+        if let Some(mtu) = self.mtu {
+            bridge = bridge.mtu(mtu);
+        }
+        let mut batch = netlink.batch().add(bridge);
+        for net in &self.nets {
+            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
+            if let Some(broadcast) = net.broadcast() {
+                address = address.broadcast(broadcast);
+            }
+            batch = batch.add(address);
+        }
+        let made = batch.commit().map_err(with_hint)?;
+        let mark = || {
+            let index = netlink.link(&*self.name)?.index;
+            netlink.set(LinkChange::of(index).group(group(index)))?;
+            Ok(index)
+        };
+        let marked = mark();
+        if marked.is_err() {
+            let _ = made.undo();
+        }
+        marked
     }
 
     fn table(&self, index: u32) -> Table {
@@ -243,6 +248,14 @@ impl NetworkBuilder {
     fn invalid(&self, what: String) -> Error {
         Error::invalid("bridge", format!("{}: {what}", self.name))
     }
+}
+
+fn with_hint(error: Error) -> Error {
+    if error.raw_os_error() != Some(libc::EEXIST) {
+        return error;
+    }
+    let hint = "if a process that was killed has left it, Network::remove_abandoned removes it";
+    error.with_hint(Some(hint.into()))
 }
 
 /// An address that no manufacturer gives. A bridge without one of its own has that of one of its ports, and

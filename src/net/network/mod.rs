@@ -1,5 +1,6 @@
 //! Networks that sandboxes are connected to.
 
+mod abandoned;
 mod create;
 mod hosts;
 mod member;
@@ -30,7 +31,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// replies and for ports that are published, unless the network is [routed](NetworkBuilder::routed).
 ///
 /// It is removed when the last clone of it and the last [`Member`] are dropped: the bridge, what was connected to it, and the
-/// table of nf_tables.
+/// table of nf_tables. If the owner is killed instead, it stays, as long as its namespace does, until somebody calls
+/// [`remove_abandoned`](Network::remove_abandoned).
 ///
 /// # Privileges
 /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the caller's user namespace and in those that own the network namespaces.
@@ -272,11 +274,11 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Its members as well, in one go. While there are any, the table protects the host.
+        let _ = self.netlink.delete_group(group(self.index));
         if let Some(nft) = &state.nft {
             let _ = nft.remove(&table_name(self.index));
         }
-        // Its members as well, in one go.
-        let _ = self.netlink.delete_group(group(self.index));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rules and routes with all that they may have, and with more than is understood here.
 
+use super::super::address::Address;
 use super::super::entry::{Deletable, Entry};
 use super::super::ip::AF_INET;
 use super::super::next_hop::NextHop;
@@ -8,6 +9,7 @@ use super::super::rule::{Family, Rule, RuleAction};
 use super::super::wire::{Message, Messages};
 use super::{check, net, with_indexes};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 fn added(entry: &impl Entry) -> Message {
     with_indexes(|indexes| entry.add(indexes)).unwrap()
@@ -92,6 +94,19 @@ fn all_of_a_route_is_what_others_read() {
     let (_, attributes) = Messages(&bytes).next().unwrap().split(12).unwrap();
     let kinds: Vec<u16> = attributes.map(|attribute| attribute.kind).collect();
     assert_eq!(kinds, [libc::RTA_DST, libc::RTA_TABLE, 30]);
+}
+
+#[test]
+fn all_of_an_address_is_what_others_read() {
+    let address = Address::new(3, net("10.9.0.1/24"))
+        .noprefixroute()
+        .valid(Duration::from_secs(7200))
+        .preferred(Duration::from_millis(60_900));
+    let words = ["Noprefixroute", "ifa_preferred: 60,", "ifa_valid: 7200,"];
+    check(added(&address), 8, &words);
+    let read = read::<Address>(added(&address));
+    assert_eq!(read.preferred, Some(Duration::from_secs(60)));
+    assert_eq!(read, address.preferred(Duration::from_secs(60)));
 }
 
 #[test]

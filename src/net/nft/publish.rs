@@ -1,6 +1,6 @@
-//! What a table does: ports that lead elsewhere, packets that are let through or dropped.
+//! Ports that lead elsewhere.
 
-use super::expr::{Expressions, Side, Verdict};
+use super::expr::{Expressions, Side};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +53,7 @@ pub struct Publish {
     protocol: u8,
     pub(super) ports: Ports,
     on: Option<IpAddr>,
+    pub(super) iif: Option<String>,
     pub(super) target: SocketAddr,
 }
 
@@ -72,6 +73,7 @@ impl Publish {
             protocol,
             ports,
             on: None,
+            iif: None,
             target,
         }
     }
@@ -79,6 +81,12 @@ impl Publish {
     /// Of this address of the host only.
     pub fn on(mut self, address: impl Into<IpAddr>) -> Self {
         self.on = Some(address.into());
+        self
+    }
+
+    /// Only for what comes in by the interface of this name, which need not exist yet: so not from this host itself.
+    pub fn iif(mut self, name: impl Into<String>) -> Self {
+        self.iif = Some(name.into());
         self
     }
 
@@ -116,8 +124,10 @@ impl Publish {
     }
 
     pub(super) fn shares_addresses_with(&self, other: &Self) -> bool {
-        let both = self.on.zip(other.on);
-        both.is_none_or(|(one, other)| one == other)
+        fn may_be_same<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        may_be_same(&self.on, &other.on) && may_be_same(&self.iif, &other.iif)
     }
 
     pub(super) fn is_published_already(&self, by: &Self) -> Error {
@@ -132,6 +142,9 @@ impl Publish {
     }
 
     pub(super) fn put(&self, rule: &mut Expressions<'_>, map: &str) {
+        if let Some(name) = &self.iif {
+            rule.iif(name);
+        }
         rule.family_of(self.target.ip());
         match self.on {
             Some(on) => rule.in_network(Side::Destination, on.into(), true),
@@ -157,6 +170,9 @@ impl fmt::Display for Publish {
             _ => "udp",
         };
         write!(f, "{protocol} ")?;
+        if let Some(name) = &self.iif {
+            write!(f, "by {name} ")?;
+        }
         match self.on {
             Some(IpAddr::V6(on)) => write!(f, "[{on}]:")?,
             Some(IpAddr::V4(on)) => write!(f, "{on}:")?,
@@ -167,71 +183,5 @@ impl fmt::Display for Publish {
             true => write!(f, "{first} to {}", self.target),
             false => write!(f, "{first}-{last} to {}", self.target),
         }
-    }
-}
-
-/// What becomes of packets that this host sends on from one interface to another. The first that fits
-/// decides. Replies, and what else belongs to a connection that was let through, always pass.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[must_use = "nothing is filtered until the table is installed"]
-pub struct Forward {
-    pub(super) iif: Option<String>,
-    pub(super) oif: Option<String>,
-    dnat: bool,
-    accept: bool,
-}
-
-impl Forward {
-    /// Lets them through.
-    pub fn accept() -> Self {
-        Self::new(true)
-    }
-
-    /// Drops them.
-    pub fn drop() -> Self {
-        Self::new(false)
-    }
-
-    fn new(accept: bool) -> Self {
-        Self {
-            iif: None,
-            oif: None,
-            dnat: false,
-            accept,
-        }
-    }
-
-    /// Those that came in by the interface of this name, which need not exist yet.
-    pub fn iif(mut self, name: impl Into<String>) -> Self {
-        self.iif = Some(name.into());
-        self
-    }
-
-    /// Those that leave by the interface of this name.
-    pub fn oif(mut self, name: impl Into<String>) -> Self {
-        self.oif = Some(name.into());
-        self
-    }
-
-    /// Those whose destination was translated, as it is for a [published](Publish) port.
-    pub fn dnat(mut self) -> Self {
-        self.dnat = true;
-        self
-    }
-
-    pub(super) fn put(&self, rule: &mut Expressions<'_>) {
-        if let Some(name) = &self.iif {
-            rule.iif(name);
-        }
-        if let Some(name) = &self.oif {
-            rule.oif(name);
-        }
-        if self.dnat {
-            rule.is_dnat();
-        }
-        rule.verdict(match self.accept {
-            true => Verdict::Accept,
-            false => Verdict::Drop,
-        });
     }
 }
