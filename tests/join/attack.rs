@@ -118,7 +118,8 @@ fn seize(pid: i32) -> bool {
     true
 }
 
-fn descriptors(pid: i32) -> Vec<(i32, OwnedFd)> {
+/// What can be taken from its table, with the numbers there.
+pub(super) fn descriptors(pid: i32) -> Vec<(i32, OwnedFd)> {
     let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let Some(pidfd) = pidfd else {
         return Vec::new();
