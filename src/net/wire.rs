@@ -348,10 +348,6 @@ impl<'a> Attribute<'a> {
         array(self.value, 0).map(u32::from_ne_bytes)
     }
 
-    pub(crate) fn u8(&self) -> Option<u8> {
-        self.value.first().copied()
-    }
-
     pub(crate) fn i32(&self) -> Option<i32> {
         array(self.value, 0).map(i32::from_ne_bytes)
     }
