@@ -150,6 +150,7 @@ fn monitor() -> Result<()> {
         match monitor.wait()? {
             Event::Added(name) => println!("add {name}"),
             Event::Deleted(name) => println!("delete {name}"),
+            Event::Lost => eprintln!("some changes were lost"),
         }
     }
 }

@@ -87,8 +87,11 @@ pub fn exit_as(status: ExitStatus) -> ! {
     std::process::exit(code.unwrap_or(1))
 }
 
-/// Returns if the caller did not die of the signal.
+/// Returns if the caller did not die of the signal, which need not be one: a status holds any number up to 126.
 fn die_by(number: i32) {
+    let Some(signals) = signal::only(number) else {
+        return;
+    };
     let Ok(own) = pidfd_open(getpid(), PidfdFlags::empty()) else {
         return;
     };
@@ -98,7 +101,7 @@ fn die_by(number: i32) {
         let _ = process::set_core_limit(hard.min(1), hard);
     }
     let _ = signal::reset(number.unsigned_abs());
-    let _ = signal::unblock(1 << (number - 1));
+    let _ = signal::unblock(signals);
     let _ = process::pidfd_signal(own.as_fd(), number);
 }
 

@@ -4,7 +4,7 @@ use crate::error::{Error, Result, Step};
 use crate::ns::{NamespaceIds, NamespaceSet};
 use crate::plan::Compiled;
 use crate::spawn::{Control, Start};
-use crate::sys::process::{Target, wait};
+use crate::sys::process::wait;
 use crate::sys::stage::message;
 use crate::terminal::{Controlling, Pty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -383,7 +383,7 @@ impl Child {
             return Ok(());
         }
         let _ = crate::sys::process::pidfd_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let waited = wait(Target::Pidfd(self.pidfd.as_fd()), true);
+        let waited = wait(self.pidfd.as_fd(), true);
         if let Ok(Some(waited)) = &waited {
             self.status = Some(ExitStatus::from_raw(waited.status));
         }
@@ -454,8 +454,7 @@ impl Child {
 
     fn reap(&mut self, block: bool) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {
-            let waited = wait(Target::Pidfd(self.pidfd.as_fd()), block)
-                .map_err(|errno| self.wait_error(errno))?;
+            let waited = wait(self.pidfd.as_fd(), block).map_err(|errno| self.wait_error(errno))?;
             if let Some(waited) = waited {
                 let own = (
                     ExitStatus::from_raw(waited.status),
@@ -580,7 +579,7 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.plan.kill_on_drop && self.status.is_none() {
             let _ = self.kill();
-            let _ = wait(Target::Pidfd(self.pidfd.as_fd()), true);
+            let _ = wait(self.pidfd.as_fd(), true);
             self.take_terminal_back(true);
         }
     }

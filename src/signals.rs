@@ -19,10 +19,9 @@ pub(crate) const FORWARDED: [i32; 7] = [
 pub(crate) fn set(signals: impl IntoIterator<Item = i32>) -> SigSet {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD];
     let signals = signals.into_iter().filter(|signal| !kept.contains(signal));
-    let numbers = signals.filter_map(|signal| u32::try_from(signal).ok());
-    numbers
-        .filter(|number| (1..=signal::SIGNALS).contains(number))
-        .fold(0, |set, number| set | 1 << (number - 1))
+    signals
+        .filter_map(signal::only)
+        .fold(0, |set, signal| set | signal)
 }
 
 /// Signals that this thread takes from a descriptor as long as this exists.

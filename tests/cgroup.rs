@@ -8,6 +8,8 @@ use ringfence::cgroup::{Cgroup, Controllers, Limits};
 use ringfence::{Engine, ErrorKind, Sandbox, Stdio, Step};
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 fn parent() -> Cgroup {
     Cgroup::open(require::cgroup2_dir().unwrap()).unwrap()
@@ -106,6 +108,68 @@ fn it_is_frozen_thawed_and_killed() {
         let mut third = start();
         cgroup.remove().unwrap();
         assert_eq!(third.wait().unwrap().code(), None);
+    });
+}
+
+/// Frozen to be killed, it could do neither: nobody would thaw it.
+#[test]
+fn the_caller_does_not_end_itself() {
+    isolated(|| {
+        require!(root, cgroup2);
+        let parent = parent();
+        let outer = parent.create(name("own")).unwrap();
+        let below = outer.create("below").unwrap();
+        for own in [&outer, &below] {
+            own.add(std::process::id()).unwrap();
+            let sandbox = Sandbox::new().into_cgroup(&outer);
+            let mut child = sandbox.command("/bin/sleep").arg("1000").spawn().unwrap();
+            let long = Duration::from_secs(60);
+            for refused in [
+                outer.kill().unwrap_err(),
+                outer.freeze().unwrap_err(),
+                child.kill_all().unwrap_err(),
+                child.shutdown(libc::SIGTERM, long).unwrap_err(),
+            ] {
+                assert_eq!(refused.raw_os_error(), Some(libc::EDEADLK), "{refused:?}");
+                assert!(refused.hint().is_some(), "{refused:?}");
+            }
+            assert!(!outer.events().unwrap().frozen);
+            assert_eq!(child.try_wait().unwrap(), None, "nothing was done");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        parent.add(std::process::id()).unwrap();
+        outer.kill().unwrap();
+        drop(below);
+        outer.remove().unwrap();
+    });
+}
+
+/// What a program has joined is not its own.
+#[test]
+fn who_joins_a_cgroup_ends_alone() {
+    isolated(|| {
+        require!(root, cgroup2);
+        let cgroup = parent().create(name("joined")).unwrap();
+        let start = |sandbox: Sandbox| {
+            let command = sandbox.command("/bin/sleep").arg("1000");
+            command.kill_on_drop().spawn().unwrap()
+        };
+        let mut there = start(Sandbox::new().into_cgroup(&cgroup));
+        let mut joined = start(Sandbox::new().join_cgroup(there.id()));
+        assert!(cgroup.processes().unwrap().contains(&joined.id()));
+        let error = joined.kill_all().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
+        let status = joined.shutdown(libc::SIGCONT, Duration::ZERO).unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL));
+        assert_eq!(there.try_wait().unwrap(), None);
+        let mut reaped = start(Sandbox::new().join_cgroup(there.id()).init());
+        reaped.kill_all().unwrap();
+        assert_eq!(reaped.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert_eq!(there.try_wait().unwrap(), None);
+        there.kill_all().unwrap();
+        assert_eq!(there.wait().unwrap().signal(), Some(libc::SIGKILL));
+        cgroup.remove().unwrap();
     });
 }
 

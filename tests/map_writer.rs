@@ -13,13 +13,15 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use ringfence::{ErrorKind, IdMap, Sandbox, Setgroups, Step, Unmapped};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{getegid, geteuid};
+use rustix::thread::gettid;
 
 use common::leaks::{Census, assert_same};
-use common::{isolated_as_both, require};
+use common::{isolated_as_both, isolated_as_user, require};
 use support::{ENGINES, Waiting, sh, text_of, with_programs};
 
 /// The caller is 7 and 8.
@@ -112,6 +114,95 @@ fn the_end_of_the_process_is_seen() {
         });
         let error = sandbox.command("/bin/true").spawn().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DiedBeforeExec);
+    });
+}
+
+/// A caller without privilege needs its dumpable flag for each new user namespace; a program that takes on other ids
+/// clears it, and so keeps all others from starting meanwhile. Those that the function waits for would wait for ever.
+#[test]
+fn what_it_starts_itself_cannot_wait_for_it() {
+    isolated_as_user(|| {
+        require!(userns);
+        for engine in ENGINES {
+            let nested = Sandbox::new().user().engine(engine);
+            let outer = Sandbox::new().user().engine(engine);
+            // Takes on id 0, which no caller has.
+            let other_ids = outer.clone().user_map(IdMap::range(0, 100_000, 10));
+            let sandbox = other_ids.map_writer(move |_| {
+                let error = nested.clone().command("/bin/true").spawn().unwrap_err();
+                assert_eq!(error.step(), Some(Step::Prepare), "{error:?}");
+                assert!(error.hint().is_some(), "{error:?}");
+                Err(std::io::Error::from_raw_os_error(
+                    error.raw_os_error().unwrap(),
+                ))
+            });
+            let error = sandbox.command("/bin/true").spawn().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EDEADLK), "{error:?}");
+        }
+    });
+}
+
+/// On another thread it is not known that the function waits for it.
+#[test]
+fn what_another_thread_starts_for_it_gives_up_in_time() {
+    isolated_as_user(|| {
+        require!(userns);
+        let nested = Sandbox::new().user().command("/bin/true");
+        let nested = nested.setup_timeout(Duration::from_millis(100));
+        let sandbox = Sandbox::new().user().user_map(IdMap::range(0, 100_000, 10));
+        let sandbox = sandbox.map_writer(move |_| {
+            let error = std::thread::scope(|scope| {
+                let thread = scope.spawn(|| nested.spawn());
+                thread.join().unwrap().unwrap_err()
+            });
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
+            Err(std::io::Error::from_raw_os_error(libc::EADDRINUSE))
+        });
+        let error = sandbox.command("/bin/true").spawn().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE), "{error:?}");
+        // And all is as before.
+        assert!(
+            Sandbox::new()
+                .user()
+                .command("/bin/true")
+                .status()
+                .unwrap()
+                .success()
+        );
+    });
+}
+
+/// Where the ids stay, what it starts goes on beside it, whoever else waits.
+#[test]
+fn it_can_start_what_takes_on_no_other_ids() {
+    isolated_as_user(|| {
+        require!(userns);
+        let waits = Sandbox::new().user().user_map(IdMap::range(0, 100_000, 10));
+        let waits = waits.map_writer(|_| Err(std::io::Error::from_raw_os_error(libc::EADDRINUSE)));
+        let waits = waits.command("/bin/true");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let sender = std::sync::Mutex::new(sender);
+        let sandbox = mapped().map_writer(move |process| {
+            let waits = waits.clone();
+            let (tid, told) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                tid.send(gettid()).unwrap();
+                waits.spawn().unwrap_err().raw_os_error()
+            });
+            let call = format!("/proc/self/task/{}/syscall", told.recv().unwrap());
+            let futex = format!("{} ", libc::SYS_futex);
+            while !text_of(&call).starts_with(&futex) {
+                std::thread::yield_now();
+            }
+            sender.lock().unwrap().send(thread).unwrap();
+            let nested = Sandbox::new().user().command("/bin/true").status();
+            assert!(nested.unwrap().success());
+            write(process)
+        });
+        let status = sandbox.command("/bin/true").status().unwrap();
+        assert!(status.success());
+        let waited = receiver.recv().unwrap().join().unwrap();
+        assert_eq!(waited, Some(libc::EADDRINUSE));
     });
 }
 

@@ -6,17 +6,21 @@
 )]
 
 mod common;
+mod seen;
 mod support;
 
-use common::{isolated, isolated_as_both, probe, require, sys};
+use common::{in_forked_child, isolated, isolated_as_both, probe, require, sys};
 use ringfence::ns::{Namespace, User, Uts};
 use ringfence::{Extent, Foreground, IdMap, Sandbox, Setgroups, Step, exit_as};
 use rustix::process::{Pid, Signal, WaitOptions, geteuid, getpid, kill_process, waitpid};
+use seen::hold::held_at;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, symlink};
-use support::{sh, stdout};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use support::{ENGINES, sh, signal, stdout};
 use tempfile::TempDir;
 
 fn status(command: ringfence::Command, field: &str) -> String {
@@ -75,7 +79,7 @@ fn ignored_signals_stay_ignored_when_asked_for() {
 fn ignored_here() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    u64::from_str_radix(line.unwrap().trim(), 16).unwrap() & STANDARD & !(1 << (libc::SIGPIPE - 1))
+    mask_of(line.unwrap()) & STANDARD & !(1 << (libc::SIGPIPE - 1))
 }
 
 /// The half of the test above that the shell starts.
@@ -85,10 +89,49 @@ fn signals_as_inherited() {
         return;
     }
     let shell = || Sandbox::new().command("/bin/sh");
-    let mask = |text: String| u64::from_str_radix(&text, 16).unwrap() & STANDARD;
+    let mask = |text: String| mask_of(&text) & STANDARD;
     let kept = mask(status(shell().inherit_ignored_signals(), "SigIgn"));
     let reset = mask(status(shell(), "SigIgn"));
     println!("kept {kept:016x} reset {reset:016x}");
+}
+
+/// Between the plan and the start the caller may do with its signals what it likes: what it handles then must not be
+/// handled in the child, which shares its memory.
+#[test]
+fn signals_are_as_they_are_when_the_program_is_started() {
+    isolated_as_both(|| {
+        require!(seccomp_notify);
+        for engine in ENGINES {
+            let status = in_forked_child(|| {
+                signal::ignore(libc::SIGUSR1);
+                let command = Sandbox::new().engine(engine).command("/bin/true");
+                let plan = command.inherit_ignored_signals().compile().unwrap();
+                signal::handle(libc::SIGUSR1);
+                signal::ignore(libc::SIGUSR2);
+                let mut seen = Vec::new();
+                let look = |pid: i32| {
+                    seen.extend(["SigCgt", "SigIgn"].map(|field| probe::status(pid, field)));
+                };
+                let child = held_at(libc::SYS_execve, || plan.spawn(), look);
+                assert!(child.unwrap().wait().unwrap().success());
+                let masks: Vec<_> = seen
+                    .into_iter()
+                    .map(|mask| mask_of(&mask.unwrap()))
+                    .collect();
+                assert_eq!(masks[0], 0);
+                assert_eq!(masks[1] & USR, 1 << (libc::SIGUSR2 - 1));
+                0
+            });
+            assert!(status.success(), "{engine:?}: {status}");
+        }
+    });
+}
+
+/// `SIGUSR1` and `SIGUSR2`.
+const USR: u64 = 1 << (libc::SIGUSR1 - 1) | 1 << (libc::SIGUSR2 - 1);
+
+fn mask_of(text: &str) -> u64 {
+    u64::from_str_radix(text.trim(), 16).unwrap()
 }
 
 #[test]
@@ -318,6 +361,17 @@ fn a_tool_ends_as_its_program() {
         let (tool, _said) = tool(Foreground::new(), "exit 200");
         let (_, status) = waitpid(Some(tool), WaitOptions::empty()).unwrap().unwrap();
         assert_eq!(status.exit_status(), Some(200));
+    });
+}
+
+/// The status of a program that is root in its sandbox may say anything.
+#[test]
+fn a_signal_that_does_not_exist_becomes_a_code() {
+    isolated(|| {
+        for number in [65, 100, 126] {
+            let status = in_forked_child(|| exit_as(ExitStatus::from_raw(number)));
+            assert_eq!(status.code(), Some(128 + number), "{status}");
+        }
     });
 }
 

@@ -4,18 +4,51 @@
 
 use super::directory::{Directory, below, open, read_all};
 use crate::error::{Error, ErrorKind, Result, Step};
+use core::ffi::CStr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::gettid;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long the end of killed processes is waited for.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Refuses to stop or end what the caller is in: nobody would let it go on.
+pub(crate) fn spare_caller(cgroup: &Directory) -> Result<()> {
+    let object = format!("everything in {}", cgroup.path.display());
+    match holds(cgroup.fd.as_fd(), gettid()) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(
+            Error::io(Step::Cgroup, object, Errno::DEADLK.into()).with_hint(Some(
+                "the caller is in this cgroup or below it: make one for the program, by Cgroup::create".into(),
+            )),
+        ),
+        Err(errno) => Err(Error::system(Step::Cgroup, object, "read", errno)),
+    }
+}
+
+/// Whether a thread is in a cgroup or below.
+fn holds(directory: BorrowedFd<'_>, thread: Pid) -> Result<bool, Errno> {
+    if numbers(directory, c"cgroup.threads")?.contains(&thread) {
+        return Ok(true);
+    }
+    for name in below(directory)? {
+        match open(directory, name, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(child) if holds(child.as_fd(), thread)? => return Ok(true),
+            // Removed meanwhile.
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(false)
+}
+
 /// Kills everything in the cgroup and below, and returns when it has ended.
 pub(crate) fn kill(cgroup: &Directory) -> Result<()> {
+    spare_caller(cgroup)?;
     let failed = |errno| {
         let object = format!("everything in {}", cgroup.path.display());
         Error::system(Step::Wait, object, "kill", errno)
@@ -100,7 +133,12 @@ fn kill_tree(directory: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// The processes in a cgroup, but not below it.
 pub(super) fn processes(directory: BorrowedFd<'_>) -> Result<Vec<Pid>, Errno> {
-    let file = match open(directory, c"cgroup.procs", OFlags::RDONLY) {
+    numbers(directory, c"cgroup.procs")
+}
+
+/// The numbers in one of its files.
+fn numbers(directory: BorrowedFd<'_>, file: &CStr) -> Result<Vec<Pid>, Errno> {
+    let file = match open(directory, file, OFlags::RDONLY) {
         Err(Errno::NOENT) => return Ok(Vec::new()),
         other => other?,
     };

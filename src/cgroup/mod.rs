@@ -8,7 +8,7 @@ mod stats;
 
 pub use controllers::Controllers;
 pub(crate) use directory::Directory;
-pub(crate) use kill::kill;
+pub(crate) use kill::{kill, spare_caller};
 pub use limits::{BlockDevice, IoLimit, Limit, Limits};
 pub use stats::{CpuStats, Events, IoStats, Pressure, PressureOf, Stall, Stats};
 
@@ -284,8 +284,10 @@ impl Cgroup {
     /// Stops everything in it and below, and returns when nothing runs any more.
     ///
     /// # Errors
-    /// `ETIMEDOUT` when something has not stopped after ten seconds.
+    /// `ETIMEDOUT` when something has not stopped after ten seconds; `EDEADLK` when the caller is in it itself, or
+    /// below it.
     pub fn freeze(&self) -> Result<()> {
+        spare_caller(&self.directory)?;
         self.directory.write("cgroup.freeze", "1")?;
         let events = directory::open(self.directory.fd.as_fd(), c"cgroup.events", OFlags::RDONLY)
             .map_err(|errno| self.directory.error("cgroup.events", "openat", errno))?;
@@ -321,7 +323,8 @@ impl Cgroup {
     /// Kills everything in it and below, and returns when it has ended.
     ///
     /// # Errors
-    /// When something may not be killed, or has not ended ten seconds later.
+    /// When something may not be killed, or has not ended ten seconds later; `EDEADLK`, and nothing is done, when the
+    /// caller is in it itself, or below it.
     ///
     /// # Kernel
     /// Not by `cgroup.kill`: what is born in the cgroup afterwards would be killed as well.

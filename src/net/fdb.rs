@@ -171,7 +171,7 @@ impl Entry for FdbEntry {
                 _ => FdbTable::Device,
             },
             destination: destination.and_then(|found| from_octets(found.value)),
-            vlan: vlan.and_then(|vlan| array(vlan.value, 0).map(u16::from_ne_bytes)),
+            vlan: vlan.and_then(|vlan| vlan.u16()),
             state: NeighbourState(u16::from_ne_bytes(array(fixed, 8)?)),
         })
     }

@@ -1,7 +1,8 @@
 //! Network interfaces, addresses, routes and packet filters of network namespaces, by netlink.
 //!
 //! A [`Netlink`] socket belongs to one namespace, and is used from any other. It lists, adds, changes and
-//! removes; a [`Batch`] makes several changes in one call to the kernel, all or none.
+//! removes; a [`Batch`] makes several changes in one call to the kernel, all or none. A [`Monitor`] tells what others
+//! change.
 //!
 //! Names are those of ip(8): a [`Link`] is a network interface.
 //!
@@ -39,6 +40,7 @@ mod fail;
 mod fdb;
 mod ip;
 mod link;
+mod monitor;
 pub mod named;
 mod neighbour;
 mod netlink;
@@ -62,9 +64,10 @@ pub use batch::{Batch, Change, Committed};
 pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
-    Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, NAME_MAX,
-    Peer, Statistics, TunDevice, TunTap, Vxlan,
+    Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkData, LinkInfo, LinkRef, MacvlanMode,
+    NAME_MAX, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan,
 };
+pub use monitor::{Event, Monitor, Watch, wait_for_addresses};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
 pub use network::{Member, Membership, Network, NetworkBuilder};

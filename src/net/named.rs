@@ -18,6 +18,7 @@
 
 use crate::error::{Error, Result, Step};
 use crate::ns::{Kind, Namespace, NamespaceIds, Net, netns_names, unpin_netns};
+use crate::process::wait_readable;
 use crate::sandbox::{Command, Sandbox};
 use rustix::fs::StatVfsMountFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -25,8 +26,9 @@ use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const DIRECTORY: &str = "/run/netns";
 /// Where each name may have files for those of `/etc`.
@@ -166,14 +168,44 @@ pub enum Event {
     Added(String),
     /// It is gone.
     Deleted(String),
+    /// There was more than the kernel keeps, and some of it is lost: [`list`] tells which names there are.
+    Lost,
 }
 
-/// Tells when names come and go.
+/// Tells when names come and go. Those that are not UTF-8 are left out.
+///
+/// It ends when it is dropped. To wait for something else as well, poll its descriptor, which is readable when there is
+/// something to tell, and take that by [`try_next`](Self::try_next).
+///
+/// # Examples
+/// ```no_run
+/// use ringfence::net::named::{self, Event, Monitor};
+/// use std::time::Duration;
+///
+/// # fn main() -> ringfence::Result<()> {
+/// // First, so that none is missed between the two.
+/// let mut monitor = Monitor::new()?;
+/// println!("{:?}", named::list()?);
+/// while let Some(event) = monitor.wait_timeout(Duration::from_secs(10))? {
+///     match event {
+///         Event::Added(name) => println!("{name} is there"),
+///         Event::Deleted(name) => println!("{name} is gone"),
+///         Event::Lost => println!("{:?}", named::list()?),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// See [inotify(7)](https://man7.org/linux/man-pages/man7/inotify.7.html).
 #[derive(Debug)]
+#[doc(alias = "inotify")]
 pub struct Monitor {
     inotify: OwnedFd,
     /// What was read and not yet told.
     events: VecDeque<Event>,
+    /// The directory is gone, and nothing more comes.
+    is_over: bool,
 }
 
 impl Monitor {
@@ -182,48 +214,99 @@ impl Monitor {
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there has never been a name, and so no directory for them.
     pub fn new() -> Result<Self> {
-        let failed = |call| move |errno| Error::system(Step::Namespace, DIRECTORY, call, errno);
-        let fd = inotify::init(CreateFlags::CLOEXEC).map_err(failed("inotify_init1"))?;
-        let flags = WatchFlags::CREATE | WatchFlags::DELETE;
+        let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
+        let fd = inotify::init(flags).map_err(failed("inotify_init1"))?;
+        let flags = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
         inotify::add_watch(&fd, DIRECTORY, flags).map_err(failed("inotify_add_watch"))?;
         Ok(Self {
             inotify: fd,
             events: VecDeque::new(),
+            is_over: false,
         })
     }
 
     /// Waits for the next change.
     ///
     /// # Errors
-    /// What read(2) gives.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the directory of the names is gone or has been unmounted, and
+    /// what read(2) gives.
     pub fn wait(&mut self) -> Result<Event> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.next_until(None)? {
                 return Ok(event);
             }
-            self.read()?;
         }
     }
 
+    /// Waits for the next change, but no longer than this; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of [`wait`](Self::wait).
+    pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<Event>> {
+        self.next_until(Instant::now().checked_add(limit))
+    }
+
+    /// The next change if there is one.
+    ///
+    /// # Errors
+    /// Those of [`wait`](Self::wait).
+    pub fn try_next(&mut self) -> Result<Option<Event>> {
+        if self.events.is_empty() && !self.is_over {
+            self.read()?;
+        }
+        match self.events.pop_front() {
+            None if self.is_over => Err(failed("read")(Errno::NOENT)),
+            event => Ok(event),
+        }
+    }
+
+    /// Changes of other files in the directory are none, so it may take more than one.
+    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Event>> {
+        loop {
+            let event = self.try_next()?;
+            let wait = || wait_readable(self.inotify.as_fd(), deadline).map_err(failed("poll"));
+            if event.is_some() || !wait()? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// What there is; it does not wait.
     fn read(&mut self) -> Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 1024];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
         loop {
             let event = match reader.next() {
                 Err(Errno::INTR) => continue,
-                other => other
-                    .map_err(|errno| Error::system(Step::Namespace, DIRECTORY, "read", errno))?,
+                Err(Errno::AGAIN) => return Ok(()),
+                other => other.map_err(failed("read"))?,
             };
+            let has = |flag| event.events().contains(flag);
             let name = event.file_name().and_then(|name| name.to_str().ok());
-            let is_new = event.events().contains(ReadFlags::CREATE);
-            let told = name.map(str::to_owned).map(|name| match is_new {
-                true => Event::Added(name),
-                false => Event::Deleted(name),
-            });
+            self.is_over |= has(ReadFlags::IGNORED);
+            if has(ReadFlags::QUEUE_OVERFLOW) {
+                self.events.push_back(Event::Lost);
+            }
+            let told = name
+                .map(str::to_owned)
+                .map(|name| match has(ReadFlags::CREATE) {
+                    true => Event::Added(name),
+                    false => Event::Deleted(name),
+                });
             self.events.extend(told);
             if reader.is_buffer_empty() {
                 return Ok(());
             }
         }
     }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+}
+
+fn failed(call: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::system(Step::Namespace, DIRECTORY, call, errno)
 }

@@ -242,12 +242,57 @@ impl Netlink {
     /// # Privileges
     /// `CAP_NET_ADMIN` for both namespaces.
     pub fn move_link(&self, link: impl Into<LinkRef>, namespace: &Namespace<Net>) -> Result<()> {
+        self.move_to(&link.into(), namespace, None)
+    }
+
+    /// [Moves](Self::move_link) an interface into another namespace, and gives it another name there.
+    ///
+    /// # Errors
+    /// Those of [`move_link`](Self::move_link), `EEXIST` if there is one with the new name. It then stays where it is, unless
+    /// that has come up at the same moment: the kernel moves it first.
+    ///
+    /// # Privileges
+    /// `CAP_NET_ADMIN` for both namespaces, and those of [`open`](Self::open).
+    pub fn move_link_as(
+        &self,
+        link: impl Into<LinkRef>,
+        namespace: &Namespace<Net>,
+        name: &str,
+    ) -> Result<()> {
         let link = link.into();
-        let index = Indexes::new(self).get(&link)?;
+        check_name(name)?;
+        match Self::open(namespace)?.link_uncounted(&name.into()) {
+            Ok(_) => {
+                let deed = self.moving(&link, namespace, Some(name));
+                let refusal = Refusal::none("sendto", Errno::EXIST);
+                Err(deed.refused(&refusal, None))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.move_to(&link, namespace, Some(name))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn move_to(
+        &self,
+        link: &LinkRef,
+        namespace: &Namespace<Net>,
+        name: Option<&str>,
+    ) -> Result<()> {
+        let index = Indexes::new(self).get(link)?;
         let mut message = Message::new(libc::RTM_SETLINK, 0, &ifinfomsg(index, 0, 0));
         message.u32(libc::IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
-        let deed = self.deed(Step::Link, format!("move {link} to {namespace}"));
-        self.one(deed, message)
+        if let Some(name) = name {
+            message.text(libc::IFLA_IFNAME, name);
+        }
+        self.one(self.moving(link, namespace, name), message)
+    }
+
+    fn moving(&self, link: &LinkRef, namespace: &Namespace<Net>, name: Option<&str>) -> Deed {
+        let name = name.map(|name| format!(" name {name}"));
+        let what = format!("move {link} to {namespace}{}", name.unwrap_or_default());
+        self.deed(Step::Link, what)
     }
 
     /// Adds an address; if the interface has it already, it gets these lifetimes and, for IPv6, these flags and this

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
-use crate::sys::signal::{self, SigSet};
+use crate::sys::signal;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
@@ -156,8 +156,7 @@ impl Shared {
 
     /// The thread: makes what is lacking, until the pool is closed.
     fn fill(&self) {
-        // Handlers of the caller run elsewhere.
-        let _ = signal::set_mask(SigSet::MAX);
+        signal::leave_to_others();
         let mut state = self.state();
         while !state.closed {
             if state.failed.is_some() || state.ready.len() >= self.size {

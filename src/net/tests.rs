@@ -7,8 +7,10 @@ use super::batch::Indexes;
 use super::entry::Entry;
 use super::fdb::FdbEntry;
 use super::ip::{IpNet, Mac};
-use super::link::IpvlanMode;
-use super::link::{Bridge, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, Peer, Vxlan};
+use super::link::{
+    Bridge, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, Peer, Vlan, VlanProtocol,
+    Vxlan,
+};
 use super::neighbour::Neighbour;
 use super::netlink::Netlink;
 use super::next_hop::NextHop;
@@ -20,6 +22,7 @@ use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 fn net(text: &str) -> IpNet {
     text.parse().unwrap()
@@ -106,9 +109,18 @@ fn links_are_what_others_read() {
         "Address([2, 0, 0, 0, 0, 7])",
     ];
     check(link(&veth), 16, &words);
-    let bridge = Link::bridge_with("br0", Bridge::new().vlan_filtering().stp()).mac(MAC);
+    let bridge = Bridge::new()
+        .vlan_filtering()
+        .stp()
+        .ageing_time(Duration::from_secs(1))
+        .forward_delay(Duration::from_secs(2))
+        .priority(3);
+    let bridge = Link::bridge_with("br0", bridge).mac(MAC);
     let words = [
         "Kind(Bridge)",
+        "AgeingTime(100)",
+        "ForwardDelay(200)",
+        "Priority(3)",
         "StpState(KernelStp)",
         "VlanFiltering(true)",
         "Address([2, 0",
@@ -127,12 +139,19 @@ fn links_are_what_others_read() {
         16,
         &["Kind(Vlan)", "Id(5)", "Link(3)"],
     );
+    let outer = Vlan::new(5).protocol(VlanProtocol::Ieee8021Ad);
+    let words = ["Id(5)", "Protocol(Ieee8021Ad)"];
+    check(link(&Link::vlan("v5", 3, outer)), 16, &words);
     let v4 = Vxlan::new(42)
         .local([192, 0, 2, 1])
         .remote([192, 0, 2, 2])
         .port(4790)
+        .learning(false)
+        .ttl(9)
         .dev(3);
     let words = [
+        "Learning(false)",
+        "Ttl(9)",
         "Kind(Vxlan)",
         "Id(42)",
         "Port(4790)",
@@ -141,7 +160,7 @@ fn links_are_what_others_read() {
         "192, 0, 2, 2",
     ];
     let text = link(&Link::vxlan("vx", v4));
-    check(text, 16, &words[..4]);
+    check(text, 16, &words[..6]);
     let v6 = Vxlan::new(42)
         .local(Ipv6Addr::LOCALHOST)
         .remote(Ipv6Addr::LOCALHOST);
@@ -157,8 +176,12 @@ fn links_are_what_others_read() {
         .mtu(900)
         .mac(MAC)
         .down()
+        .promisc(true)
+        .txqueuelen(77)
         .no_master();
     let words = [
+        "Promisc",
+        "TxQueueLen(77)",
         "NewLink",
         "index: 4",
         "IfName(\"new0\")",

@@ -332,6 +332,18 @@ pub(crate) struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
+    pub(crate) fn u8(&self) -> Option<u8> {
+        self.value.first().copied()
+    }
+
+    pub(crate) fn u16(&self) -> Option<u16> {
+        array(self.value, 0).map(u16::from_ne_bytes)
+    }
+
+    pub(crate) fn be16(&self) -> Option<u16> {
+        array(self.value, 0).map(u16::from_be_bytes)
+    }
+
     pub(crate) fn u32(&self) -> Option<u32> {
         array(self.value, 0).map(u32::from_ne_bytes)
     }

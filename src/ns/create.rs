@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::process::Child;
 use crate::sandbox::{IdMap, Sandbox, Stdio};
 use crate::sys::net::loopback_up;
-use crate::sys::signal::{self, SigSet};
+use crate::sys::signal;
 use crate::sys::unshare::unshare_namespaces;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -163,7 +163,7 @@ fn on_own_thread(kind: Kind) -> Result<AnyNamespace> {
         move |errno| Error::system(Step::Namespace, object, syscall, errno)
     };
     on_thread(Step::Namespace, &object, || {
-        let _ = signal::set_mask(SigSet::MAX);
+        signal::leave_to_others();
         let unshare = || {
             unshare_namespaces(Namespaces::from(kind).bits())
                 .map_err(|errno| failed("unshare")(errno).with_hint(hint(kind, errno)))?;

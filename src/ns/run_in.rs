@@ -3,7 +3,7 @@
 use super::{AnyNamespace, Enterable, Kind, Namespace, Net};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::nsfs;
-use crate::sys::signal::{self, SigSet};
+use crate::sys::signal;
 use crate::sys::unshare::unshare_fs;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
@@ -19,8 +19,8 @@ impl<K: Enterable> Namespace<K> {
     /// this namespace and can be used anywhere afterwards. A panic goes on in the calling thread.
     ///
     /// In a mount namespace the thread has a root and a working directory of its own, both at the
-    /// namespace's `/`. Signals are blocked in the thread: their handlers run in the threads that they were
-    /// written for.
+    /// namespace's `/`. Signals, but for those of the C library's own, are blocked in the thread: their
+    /// handlers run in the threads that they were written for.
     ///
     /// # Errors
     /// `EPERM` without the privilege; `EAGAIN` if no thread can be made.
@@ -80,7 +80,7 @@ impl<K: Enterable> Namespace<K> {
     {
         let there = || {
             // A handler must not run in there by accident.
-            let _ = signal::set_mask(SigSet::MAX);
+            signal::leave_to_others();
             enter(Step::Enter, self)?;
             Ok(run())
         };

@@ -230,6 +230,7 @@ impl Compiler<'_> {
             method,
             cgroup,
             born_in_cgroup,
+            joins_cgroup: self.sandbox.join.cgroup.is_some(),
             needs_dumpable: needs_dumpable
                 || (self.sandbox.lockdown.oom_score_adj.is_some() && self.caller.uid != 0),
             changes_ids,

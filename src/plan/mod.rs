@@ -75,6 +75,8 @@ pub(crate) struct Compiled {
     /// The cgroup to start in.
     pub(crate) cgroup: Option<Directory>,
     pub(crate) born_in_cgroup: bool,
+    /// It is another process's, and goes on without the program.
+    pub(crate) joins_cgroup: bool,
     pub(crate) null: Option<OwnedFd>,
     /// Low numbers for the child's ends of pipes.
     pub(crate) reserve: Option<Reserve>,
@@ -138,6 +140,12 @@ impl Compiled {
     pub(crate) fn passes(&self) -> bool {
         let last = self.ops.last().map(|op| &op.action);
         matches!(last, Some(op::Action::PassNamespaces { .. }))
+    }
+
+    /// Whether the program may be a sibling of the child that is made first.
+    pub(crate) fn may_split(&self) -> bool {
+        let splits = |op: &op::Op| matches!(op.action, op::Action::Split);
+        self.join.by_stage.is_some() || self.ops.iter().any(splits)
     }
 
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.

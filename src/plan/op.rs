@@ -164,6 +164,8 @@ pub(crate) enum Action {
     /// Default actions for signals that the caller ignores, an empty mask, the caller's core limit.
     Signals {
         reset: SigSet,
+        /// Those that get it only where the caller handles them.
+        handled: SigSet,
     },
     CloseOnExec {
         close: CloseRange,

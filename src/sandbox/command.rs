@@ -297,6 +297,9 @@ impl Command {
     /// the child without interruption, so a child that somebody stops or freezes, or whose system call
     /// hangs, is ended after this time.
     ///
+    /// A caller without privilege cannot set up a new user namespace while another thread starts a program that takes on
+    /// other ids: one waits for the other, for as long at most.
+    ///
     /// A timer in the child does that. If it is process 1 of a new pid namespace, it ignores signals from
     /// inside, and the timer cannot end a system call that gives way to `SIGKILL` alone, such as one on a
     /// network file system that does not answer. Where this method is used, and where there is a

@@ -15,7 +15,7 @@ impl Command {
         self
     }
 
-    /// Signals that the caller ignores when the command is compiled stay ignored in the program, as nohup(1)
+    /// Signals that the caller ignores when the program is started stay ignored in the program, as nohup(1)
     /// wants it, but for `SIGPIPE`, which every Rust program ignores.
     pub fn inherit_ignored_signals(mut self) -> Self {
         self.inherit_ignored = true;

@@ -267,7 +267,8 @@ impl Sandbox {
         self
     }
 
-    /// Starts the program in the cgroup (v2) of a process, as [`into_cgroup`](Self::into_cgroup) does.
+    /// Starts the program in the cgroup (v2) of a process, as [`into_cgroup`](Self::into_cgroup) does. It stays that of
+    /// the process: [`Child::kill_all`](crate::Child::kill_all) does not end what is there.
     pub fn join_cgroup(mut self, process: impl Into<JoinProcess>) -> Self {
         self.join.cgroup = Some(process.into());
         self

@@ -56,6 +56,10 @@ impl Sandbox {
     /// has ended meanwhile: [`Unmapped::as_fd`] tells of that, and
     /// [`setup_timeout`](crate::Command::setup_timeout) limits the life of the process, not the function's time.
     ///
+    /// The function may start programs itself. Only where the caller has no privilege, and one of the two programs takes
+    /// on other ids, it cannot start one in a new user namespace: `EDEADLK`, or [`ErrorKind::TimedOut`](crate::ErrorKind::TimedOut)
+    /// after its set-up time if another thread does it and the function waits for that.
+    ///
     /// [`user_map`](Self::user_map) and [`group_map`](Self::group_map) say what will be there, by which the set-up is
     /// planned; what is there is not looked at. setgroups(2) is denied before, unless there is
     /// [`Setgroups::Allow`](super::Setgroups::Allow).

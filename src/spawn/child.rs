@@ -170,7 +170,7 @@ fn perform(
             rustix::process::ioctl_tiocsctty(fd::borrow(stream)).named(Call::Ioctl)
         }
         Action::Foreground => to_foreground(context.terminal),
-        Action::Signals { reset } => restore_signals(context, *reset),
+        Action::Signals { reset, handled } => restore_signals(context, *reset, *handled),
         Action::CloseOnExec { close } => close_others(context.kept, *close),
         Action::OpenChildren => state.open_children(context.placements),
         Action::PlaceChildren { number } => match state.children {
@@ -452,13 +452,19 @@ fn to_foreground(terminal: Option<RawFd>) -> Result<(), Fail> {
     rustix::termios::tcsetpgrp(fd::borrow(&terminal), group).named(Call::Ioctl)
 }
 
-/// All of them: which ones the caller ignores at this moment would cost as many calls to find out.
-fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), Fail> {
+/// All to be reset: which ones the caller ignores at this moment would cost as many calls to find out.
+fn restore_signals(
+    context: &Context<'_>,
+    reset: signal::SigSet,
+    handled: signal::SigSet,
+) -> Result<(), Fail> {
     for number in 1..=signal::SIGNALS {
         let bit = 1_u64.wrapping_shl(number.wrapping_sub(1));
         let fixed = matches!(number.cast_signed(), libc::SIGKILL | libc::SIGSTOP);
         if reset & bit != 0 && !fixed {
             signal::reset(number).named(Call::Sigaction)?;
+        } else if handled & bit != 0 {
+            signal::reset_handled(number).named(Call::Sigaction)?;
         }
     }
     // A signal that has waited acts now, and a core file would be of the caller's memory.

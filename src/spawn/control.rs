@@ -52,11 +52,19 @@ impl Heard {
         (self.report.call >= call::SETNS).then_some(self.report.note as usize)
     }
 
-    /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing.
-    pub(crate) fn failure(&self) -> (Fail, String) {
+    /// The failure of [`FAILED`](message::FAILED), and the path of an interpreter that is missing. `None` if that
+    /// is no errno, as the stage never says.
+    pub(crate) fn failure(&self) -> Option<(Fail, String)> {
+        let value = self.report.value;
+        let errno = (1..4096)
+            .contains(&value)
+            .then(|| Errno::from_raw_os_error(value))?;
+        Some(self.failure_by(errno))
+    }
+
+    fn failure_by(&self, errno: Errno) -> (Fail, String) {
         if let Some(number) = self.report.call.checked_sub(call::LOCKDOWN) {
             let call = Call::numbered(number.into()).unwrap_or(Call::Prctl);
-            let errno = Errno::from_raw_os_error(self.report.value);
             return (Fail::new(call, errno), String::new());
         }
         let call = match self.report.call {
@@ -82,7 +90,7 @@ impl Heard {
             call::FORK => Call::Clone,
             _ => Call::Execve,
         };
-        let fail = Fail::new(call, Errno::from_raw_os_error(self.report.value));
+        let fail = Fail::new(call, errno);
         if self.operation().is_some() {
             return (fail, String::new());
         }

@@ -13,8 +13,7 @@ use crate::sys::signal;
 
 pub(super) fn spawn(plan: &Plan) -> Result<Child> {
     on_thread(Step::Join, &"the program's namespaces", || {
-        // Signals of the program are for its own threads.
-        let _ = signal::set_mask(signal::SigSet::MAX);
+        signal::leave_to_others();
         enter_all(&plan.compiled)?;
         parent::spawn(plan)
     })

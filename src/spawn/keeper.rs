@@ -23,8 +23,7 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         .name("ringfence-keeper".into())
         .stack_size(STACK_SIZE)
         .spawn(move || {
-            // Signals of the program are for its own threads.
-            let _ = signal::set_mask(signal::SigSet::MAX);
+            signal::leave_to_others();
             let entered = join::enter_all(&plan.compiled);
             let spawned = entered
                 .and_then(|()| parent::spawn(&plan))

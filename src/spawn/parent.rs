@@ -2,10 +2,10 @@
 
 use super::child::{Context, Placement, run};
 use super::control::Start;
-use super::dumpable::Hold;
+use super::dumpable::{self, Hold};
 use super::record::Record;
 use super::streams::Streams;
-use super::verdict::{judge, kill, reap};
+use super::verdict::{Course, judge, kill, open_pidfd, reap};
 use super::{lean, maps, pass, terminal, trees};
 use crate::diagnose;
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -80,8 +80,8 @@ pub(super) fn spawn(plan: &Plan) -> Result<Child> {
         match terminal::receive(ours) {
             Ok(master) => streams.ours.pty = Some(Pty::new(master)),
             Err(error) => {
-                kill(pid, Some(&pidfd));
-                let _ = reap(pid, Some(&pidfd));
+                kill(&pidfd);
+                let _ = reap(&pidfd);
                 return Err(error);
             }
         }
@@ -103,12 +103,12 @@ pub(super) fn namespaces(plan: &Compiled) -> Result<Vec<OwnedFd>> {
     let (ours, theirs) = pass::socket()
         .map_err(|errno| Error::system(Step::Prepare, "a socket", "socketpair", errno))?;
     let number = theirs.as_raw_fd();
-    let (pid, pidfd) = make(plan, &[Placement::new(number, number)], None)?;
+    let (_, pidfd) = make(plan, &[Placement::new(number, number)], None)?;
     let failed = |call| {
         let object = "new namespaces";
         move |errno| Error::system(Step::Namespace, object, call, errno)
     };
-    reap(pid, Some(&pidfd)).map_err(failed("waitid"))?;
+    reap(&pidfd).map_err(failed("waitid"))?;
     let passed = pass::receive_all(&ours).map_err(failed("recvmsg"))?;
     match passed.len() == plan.namespaces.kinds().count() {
         true => Ok(passed),
@@ -148,9 +148,7 @@ fn refuse_frozen(plan: &Compiled) -> Result<()> {
 /// What came of the clone.
 struct Outcome {
     cloned: Result<Cloned, Errno>,
-    start: Option<Start>,
-    maps: Result<()>,
-    took: std::time::Duration,
+    course: Course,
 }
 
 /// Makes the child, from the descriptor table of the calling thread.
@@ -228,9 +226,13 @@ fn make_on(
         terminal,
         stack,
     };
+    // Made before anything else, so that it is known that the pidfd of a sibling can be had.
+    let reserved = plan
+        .may_split()
+        .then(|| open_pidfd(std::process::id()))
+        .transpose()?;
     let outcome = {
-        let _hold = Hold::new(plan.needs_dumpable, plan.changes_ids)
-            .map_err(|errno| Error::system(Step::Prepare, "the dumpable flag", "prctl", errno))?;
+        let _hold = Hold::new(plan)?;
         let _blocked = Blocked::new()?;
         start(plan, &context, streams.as_deref_mut())?
     };
@@ -248,15 +250,7 @@ fn make_on(
         error.with_hint(diagnose::clone(plan, errno))
     })?;
     let work = streams.and_then(|streams| streams.work.as_ref());
-    judge(
-        plan,
-        record,
-        work,
-        cloned,
-        outcome.start,
-        outcome.maps,
-        outcome.took,
-    )
+    judge(plan, record, work, cloned, reserved, outcome.course)
 }
 
 /// The caller's pid as the child will see it, if it looks for it: where it looks into the caller's procfs, that may be the
@@ -303,18 +297,17 @@ fn start(
     };
     let Some(waiting) = plan.maps.as_ref().filter(|maps| maps.waits()) else {
         let (cloned, start, took) = go();
-        return Ok(Outcome {
-            cloned,
-            start,
-            maps: Ok(()),
-            took,
-        });
+        let maps = Ok(());
+        let course = Course { start, maps, took };
+        return Ok(Outcome { cloned, course });
     };
     std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .name("ringfence-maps".into())
             .spawn_scoped(scope, || {
-                maps::serve(waiting, context.record, plan.setup_timeout)
+                dumpable::waited_for(plan, || {
+                    maps::serve(waiting, context.record, plan.setup_timeout)
+                })
             })
             .map_err(|error| Error::io(Step::Prepare, "a thread that writes the maps", error))?;
         let (cloned, start, took) = go();
@@ -326,12 +319,8 @@ fn start(
                 "the thread that writes the maps has panicked",
             ))
         });
-        Ok(Outcome {
-            cloned,
-            start,
-            maps,
-            took,
-        })
+        let course = Course { start, maps, took };
+        Ok(Outcome { cloned, course })
     })
 }
 

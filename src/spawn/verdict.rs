@@ -7,64 +7,126 @@ use crate::error::{Error, ErrorKind, Result, Step};
 use crate::plan::Compiled;
 use crate::plan::op::Op;
 use crate::sys::clone::Cloned;
-use crate::sys::process::{self, Target, Waited};
+use crate::sys::process::{self, Waited};
 use crate::sys::shared::Shared;
 use crate::sys::signal;
 use core::sync::atomic::Ordering;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
-/// The child has exec'd or ended. Which, and if it ended, why?
+/// How the set-up went, as the caller has seen it.
+pub(super) struct Course {
+    pub(super) start: Option<Start>,
+    pub(super) maps: Result<()>,
+    pub(super) took: Duration,
+}
+
+/// The child that is to be the program. Where another child of the caller's has made it, its number is all that is
+/// known, and the caller has perhaps reaped it, if it ignores `SIGCHLD` or waits for any child.
+enum Sibling {
+    There(OwnedFd),
+    /// The pidfd is that of another child that has been reaped: they differ in nothing that the caller could see.
+    Gone(OwnedFd),
+}
+
+impl Sibling {
+    /// `ended` is the pidfd of a child that has been reaped.
+    fn open(number: u32, ended: OwnedFd) -> Result<Self> {
+        match open_child(number) {
+            Ok(Some(pidfd)) => Ok(Self::There(pidfd)),
+            Ok(None) => Ok(Self::Gone(ended)),
+            Err(error) => {
+                // There may have been no number left for it.
+                drop(ended);
+                if let Ok(Some(pidfd)) = open_child(number) {
+                    kill(&pidfd);
+                    let _ = reap(&pidfd);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The kernel reaps by itself only what has become a program.
+    fn is_past_exec(&self) -> bool {
+        match self {
+            Self::There(pidfd) => !process::is_before_exec(pidfd.as_fd()),
+            Self::Gone(_) => true,
+        }
+    }
+
+    fn into_pidfd(self) -> OwnedFd {
+        match self {
+            Self::There(pidfd) | Self::Gone(pidfd) => pidfd,
+        }
+    }
+
+    fn end(&self) -> Result<Waited, Errno> {
+        match self {
+            Self::There(pidfd) => {
+                kill(pidfd);
+                reap(pidfd)
+            }
+            Self::Gone(_) => Err(Errno::CHILD),
+        }
+    }
+}
+
+/// The pidfd of a child of the caller's by its number. `None` if it has been reaped; then the number may already
+/// be that of a stranger.
+fn open_child(number: u32) -> Result<Option<OwnedFd>> {
+    match open_pidfd(number) {
+        Ok(pidfd) => Ok(process::is_child(pidfd.as_fd()).then_some(pidfd)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The child has exec'd or ended. Which, and if it ended, why? `reserved` keeps a number for a pidfd.
 pub(super) fn judge(
     plan: &Compiled,
     record: &Record,
     work: Option<&Shared>,
     cloned: Cloned,
-    start: Option<Start>,
-    maps: Result<()>,
-    took: std::time::Duration,
+    reserved: Option<OwnedFd>,
+    Course { start, maps, took }: Course,
 ) -> Result<(u32, OwnedFd)> {
     let sibling_now = || match work {
         Some(work) => work.number(),
         None => record.sibling.load(Ordering::Acquire),
     };
     let sibling = sibling_now();
-    let (pid, pidfd, first) = if sibling == 0 {
-        (cloned.pid, Some(cloned.pidfd), None)
+    let mut first_failed = false;
+    let child = if sibling == 0 {
+        Sibling::There(cloned.pidfd)
     } else {
         if work.is_some() {
             // It has nothing left to do, but somebody may have stopped it.
-            kill(cloned.pid, Some(&cloned.pidfd));
+            kill(&cloned.pidfd);
         }
-        (sibling, None, Some(reap(cloned.pid, Some(&cloned.pidfd))))
+        let first = reap(&cloned.pidfd);
+        first_failed = work.is_none() && !matches!(first, Ok(Waited { status: 0, .. }));
+        drop(reserved);
+        Sibling::open(sibling, cloned.pidfd)?
     };
-    let first_failed = work.is_none()
-        && first.is_some_and(|waited| !matches!(waited, Ok(Waited { status: 0, .. })));
     // The mark is set before exec; a child that was killed in exec has not become the program.
     let started = match record.progress() {
-        Progress::Exec => !process::is_before_exec(target(pid, pidfd.as_ref())),
+        Progress::Exec => child.is_past_exec(),
         Progress::Done => true,
         Progress::At(_) | Progress::Failed(_) => false,
     };
     let running = matches!(start, None | Some(Start::Running | Start::AtGate));
     if started && !first_failed && running {
-        let pidfd = match pidfd {
-            Some(pidfd) => Ok(pidfd),
-            None => open_pidfd(pid),
-        };
-        return pidfd.map(|pidfd| (pid, pidfd)).inspect_err(|_| {
-            kill(pid, None);
-            let _ = reap(pid, None);
-        });
+        let pid = if sibling == 0 { cloned.pid } else { sibling };
+        return Ok((pid, child.into_pidfd()));
     }
-    kill(pid, pidfd.as_ref());
-    let waited = reap(pid, pidfd.as_ref());
+    let waited = child.end();
     // A child that lives on beside the caller may have split when it was looked at already.
     let late = sibling_now();
     if late != sibling {
-        kill(late, None);
-        let _ = reap(late, None);
+        let _ = Sibling::open(late, child.into_pidfd()).map(|late| late.end());
     }
     maps?;
     Err(match start {
@@ -79,9 +141,12 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
     let (Some(exec), Some(init)) = (step(Step::Exec), step(Step::Init)) else {
         return Error::other(ErrorKind::DiedBeforeExec, Step::Init, "");
     };
-    match start {
-        Start::Failed(heard) => {
-            let (fail, text) = heard.failure();
+    let said = match start {
+        Start::Failed(heard) => heard.failure().map(|failure| (heard, failure)),
+        _ => None,
+    };
+    match (start, said) {
+        (_, Some((heard, (fail, text)))) => {
             let op = match heard.operation().and_then(|index| plan.ops.get(index)) {
                 Some(op) => op,
                 None if fail.call == Call::Execve => exec,
@@ -90,7 +155,7 @@ pub(crate) fn start_error(plan: &Compiled, start: &Start, waited: Result<Waited,
             let error = Error::system(op.step, &op.object, fail.call.name(), fail.errno);
             error.with_hint(diagnose::child(plan, op, &fail, &text))
         }
-        Start::TimedOut => timed_out(plan, exec),
+        (Start::TimedOut, None) => timed_out(plan, exec),
         _ => died(plan, exec, waited),
     }
 }
@@ -111,21 +176,13 @@ pub(super) fn open_pidfd(pid: u32) -> Result<OwnedFd> {
     })
 }
 
-pub(super) fn kill(pid: u32, pidfd: Option<&OwnedFd>) {
-    // The child is ours and not yet reaped, so the number is its own; it may have ended, which is fine.
-    match (pidfd, rustix::process::Pid::from_raw(pid.cast_signed())) {
-        (Some(pidfd), _) => drop(pidfd_send_signal(pidfd, Signal::KILL)),
-        (None, Some(pid)) => drop(rustix::process::kill_process(pid, Signal::KILL)),
-        (None, None) => {}
-    }
+pub(super) fn kill(pidfd: &OwnedFd) {
+    // It may have ended, which is fine.
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }
 
-fn target(pid: u32, pidfd: Option<&OwnedFd>) -> Target<'_> {
-    pidfd.map_or(Target::Pid(pid), |pidfd| Target::Pidfd(pidfd.as_fd()))
-}
-
-pub(super) fn reap(pid: u32, pidfd: Option<&OwnedFd>) -> Result<Waited, Errno> {
-    process::wait(target(pid, pidfd), true).and_then(|waited| waited.ok_or(Errno::CHILD))
+pub(super) fn reap(pidfd: &OwnedFd) -> Result<Waited, Errno> {
+    process::wait(pidfd.as_fd(), true).and_then(|waited| waited.ok_or(Errno::CHILD))
 }
 
 /// The error of a child that did not get as far as its program.
@@ -133,7 +190,7 @@ fn explain(
     plan: &Compiled,
     record: &Record,
     waited: Result<Waited, Errno>,
-    took: std::time::Duration,
+    took: Duration,
 ) -> Error {
     let at = match record.progress() {
         Progress::At(index) | Progress::Failed(index) => plan.ops.get(index),

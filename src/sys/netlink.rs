@@ -48,10 +48,35 @@ pub(crate) fn tun_set_iff(
     Ok(())
 }
 
-/// Lets the tun device outlive its last descriptor.
-pub(crate) fn tun_set_persist(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: the argument is a number.
-    unsafe { ioctl(file, libc::TUNSETPERSIST, 1) }
+/// What a tun device can be told once it is one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TunSetting {
+    /// It outlives its last descriptor.
+    Persist,
+    /// The user who may open it.
+    Owner(u32),
+    /// The group whose members may.
+    Group(u32),
+}
+
+impl TunSetting {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Persist => "ioctl(TUNSETPERSIST)",
+            Self::Owner(_) => "ioctl(TUNSETOWNER)",
+            Self::Group(_) => "ioctl(TUNSETGROUP)",
+        }
+    }
+}
+
+pub(crate) fn tun_set(file: BorrowedFd<'_>, setting: TunSetting) -> Result<(), Errno> {
+    let (request, argument) = match setting {
+        TunSetting::Persist => (libc::TUNSETPERSIST, 1),
+        TunSetting::Owner(uid) => (libc::TUNSETOWNER, uid),
+        TunSetting::Group(gid) => (libc::TUNSETGROUP, gid),
+    };
+    // SAFETY: the arguments of all of them are numbers.
+    unsafe { ioctl(file, request, argument as usize) }
 }
 
 /// # Safety

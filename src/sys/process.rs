@@ -13,34 +13,17 @@ pub(crate) struct Waited {
     pub(crate) usage: libc::rusage,
 }
 
-/// Which child to wait for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Target<'a> {
-    Pid(u32),
-    Pidfd(BorrowedFd<'a>),
-}
-
-impl Target<'_> {
-    fn id(self) -> (usize, usize) {
-        match self {
-            Target::Pid(pid) => (libc::P_PID as usize, pid as usize),
-            Target::Pidfd(fd) => (libc::P_PIDFD as usize, fd_arg(fd)),
-        }
-    }
-}
-
 /// `waitid(2)` for one child that has ended, of any exit signal. `None` if it has not ended yet and
 /// `block` is false.
-pub(crate) fn wait(target: Target<'_>, block: bool) -> Result<Option<Waited>, Errno> {
+pub(crate) fn wait(pidfd: BorrowedFd<'_>, block: bool) -> Result<Option<Waited>, Errno> {
     // SAFETY: zero is a valid value for this plain C structure.
     let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
     // SAFETY: as above.
     let mut usage: libc::rusage = unsafe { core::mem::zeroed() };
-    let (kind, id) = target.id();
     let options = libc::WEXITED | libc::__WALL | if block { 0 } else { libc::WNOHANG };
     let args = [
-        kind,
-        id,
+        libc::P_PIDFD as usize,
+        fd_arg(pidfd),
         (&raw mut info) as usize,
         options.unsigned_abs() as usize,
         (&raw mut usage) as usize,
@@ -91,10 +74,19 @@ pub(crate) fn has_stopped(pidfd: BorrowedFd<'_>) -> bool {
 
 /// Whether a child has not become a program: its exit signal is still the one it was made with, which
 /// is not `SIGCHLD`, and which `__WCLONE` asks for. The child may have ended; it is left to be reaped.
-pub(crate) fn is_before_exec(target: Target<'_>) -> bool {
-    let (kind, id) = target.id();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WCLONE;
-    let args = [kind, id, 0, options.cast_unsigned() as usize, 0, 0];
+pub(crate) fn is_before_exec(pidfd: BorrowedFd<'_>) -> bool {
+    has_child(pidfd, libc::__WCLONE)
+}
+
+/// Whether this is a child that nobody has reaped.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    has_child(pidfd, libc::__WALL)
+}
+
+fn has_child(pidfd: BorrowedFd<'_>, of: libc::c_int) -> bool {
+    let options = (libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | of).cast_unsigned();
+    let (kind, id) = (libc::P_PIDFD as usize, fd_arg(pidfd));
+    let args = [kind, id, 0, options as usize, 0, 0];
     // SAFETY: the pointers, to siginfo and usage, are null.
     unsafe { syscall(libc::SYS_waitid, args) }.is_ok()
 }

@@ -27,6 +27,16 @@ pub(crate) fn set_mask(mask: SigSet) -> Result<SigSet, Errno> {
     unsafe { syscall(libc::SYS_rt_sigprocmask, args) }.map(|_| old)
 }
 
+/// Leaves the signals of the program to its own threads. The calling one takes none but those by which the C library
+/// asks every thread for something, as for new ids, and waits for the answer.
+pub(crate) fn leave_to_others() {
+    let libc_own = (libc::SIGSYS + 1..libc::SIGRTMIN())
+        .filter_map(only)
+        .fold(0, |set, signal| set | signal);
+    // A mask that is valid cannot be refused.
+    let _ = set_mask(!libc_own);
+}
+
 /// `rt_sigprocmask(SIG_BLOCK)`; returns the mask that was in force.
 pub(crate) fn block(more: SigSet) -> Result<SigSet, Errno> {
     let before = set_mask(SigSet::MAX)?;
@@ -88,6 +98,16 @@ pub(crate) fn reset(signal: u32) -> Result<(), Errno> {
     sigaction(signal, Some(&KernelSigaction::default()), None)
 }
 
+/// Gives a signal its default action, unless it is ignored.
+pub(crate) fn reset_handled(signal: u32) -> Result<(), Errno> {
+    let mut action = KernelSigaction::default();
+    sigaction(signal, None, Some(&mut action))?;
+    match action.handler {
+        libc::SIG_DFL | libc::SIG_IGN => Ok(()),
+        _ => reset(signal),
+    }
+}
+
 /// The signals that programs ignore, or that shells and supervisors start them ignoring.
 pub(crate) const USUALLY_IGNORED: SigSet = set(&[
     libc::SIGHUP,
@@ -103,6 +123,12 @@ const fn set(signals: &[i32]) -> SigSet {
         [] => 0,
         [first, rest @ ..] => 1 << (*first - 1) | set(rest),
     }
+}
+
+/// The set of one signal, if there is one of that number.
+pub(crate) fn only(signal: i32) -> Option<SigSet> {
+    let bit = u32::try_from(signal).ok()?.checked_sub(1)?;
+    1_u64.checked_shl(bit)
 }
 
 /// The signals that this process ignores, as a set.

@@ -9,7 +9,7 @@ use ringfence::{Command, IdMap, Sandbox, Stdio};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use rustix::thread::gettid;
 
-use crate::common::{isolated, isolated::wait_for, isolated_as_both, probe, require, sys};
+use crate::common::{isolated, isolated::wait_for, isolated_as_both, probe, require, sys, threads};
 use crate::support::{ENGINES, Waiting, with_programs};
 
 /// More than what is to happen can take.
@@ -79,6 +79,14 @@ fn the_end_of_the_thread_does_not_end_the_program() {
             assert_eq!(child.try_wait().unwrap(), None);
             assert!(child.wait().unwrap().success());
         }
+    });
+}
+
+#[test]
+fn the_caller_can_change_its_ids_meanwhile() {
+    isolated_as_both(|| {
+        let _child = Waiting::of(bound(Sandbox::new()));
+        assert!(threads::ids_can_change());
     });
 }
 

@@ -71,6 +71,17 @@ pub(crate) fn prctl(option: c_int, value: u64) -> io::Result<c_int> {
     }
 }
 
+/// `setresgid(2)` to the ids that it has, in every thread of this process: each is asked by a signal, and
+/// waited for.
+pub(crate) fn set_gid_everywhere() -> io::Result<()> {
+    let keep = libc::gid_t::MAX;
+    // SAFETY: takes no pointers.
+    match unsafe { libc::setresgid(keep, keep, keep) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The disposition of a signal as (handler, flags); `None` for the two that glibc keeps to itself.
 pub(crate) fn signal_disposition(signal: c_int) -> Option<(usize, c_int)> {
     // SAFETY: all-zero is a valid `sigaction`.

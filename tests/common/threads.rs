@@ -1,6 +1,9 @@
 //! The same work from several threads.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
+use std::time::Duration;
+
+use super::sys;
 
 /// Runs `work` in so many threads at once, each with its number, and waits for their ends, which the end of a scope
 /// does not.
@@ -19,4 +22,11 @@ pub(crate) fn from_threads(count: usize, work: impl Fn(usize) + Sync) {
             thread.join().unwrap();
         }
     });
+}
+
+/// Whether the C library can still change the ids of this process, which takes an answer of each thread.
+pub(crate) fn ids_can_change() -> bool {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(sys::set_gid_everywhere()));
+    matches!(receiver.recv_timeout(Duration::from_secs(10)), Ok(Ok(())))
 }

@@ -13,7 +13,7 @@ use rustix::net::{SocketAddrV4, bind, listen};
 
 use super::{census, link, with_capabilities};
 use crate::common::leaks::assert_same;
-use crate::common::{isolated_as_user, require};
+use crate::common::{isolated_as_user, require, threads};
 
 fn enters<K: Enterable>() {
     let namespace = Namespace::<K>::create().unwrap();
@@ -33,6 +33,14 @@ fn enters<K: Enterable>() {
     assert!(again.run_in(|| again.is_current().unwrap()).unwrap());
     let current = Namespace::<K>::current().unwrap();
     assert!(current.run_in(|| current.is_current().unwrap()).unwrap());
+}
+
+#[test]
+fn the_caller_can_change_its_ids_meanwhile() {
+    with_capabilities!({
+        let uts = Namespace::<Uts>::create().unwrap();
+        assert!(uts.run_in(threads::ids_can_change).unwrap());
+    });
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub(super) static SECRET: [u8; 24] = *b"the caller's own secret\0";
 
 /// Everything that lets one process look into another or take something from it. Returns what worked.
 pub(super) fn attack(pid: i32) -> Vec<String> {
-    let_go();
+    let_go(libc::WNOHANG);
     let mut got = Vec::new();
     let proc = |name: &str| format!("/proc/{pid}/{name}");
     let exe = || fs::read_link(proc("exe")).unwrap_or_default();
@@ -66,12 +66,12 @@ pub(super) fn attack(pid: i32) -> Vec<String> {
     got
 }
 
-/// Who is traced is not seen to end before the tracer has looked, and who has stopped late stays so.
-fn let_go() {
+/// Who is traced is not seen to end before the tracer has looked, and who has stopped late stays so. Of those that
+/// nobody else holds none is traced any more, if this waits for them.
+pub(super) fn let_go(options: i32) {
     loop {
-        let options = libc::__WALL | libc::WNOHANG;
         // SAFETY: no status is asked for.
-        let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), options) };
+        let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL | options) };
         if pid <= 0 {
             return;
         }
@@ -118,7 +118,8 @@ fn seize(pid: i32) -> bool {
     true
 }
 
-fn descriptors(pid: i32) -> Vec<(i32, OwnedFd)> {
+/// What can be taken from its table, with the numbers there.
+pub(super) fn descriptors(pid: i32) -> Vec<(i32, OwnedFd)> {
     let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let Some(pidfd) = pidfd else {
         return Vec::new();

@@ -7,15 +7,16 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ringfence::{Command, Kind, NamespaceSet, Sandbox, Stdio};
+use ringfence::{Command, ErrorKind, Kind, NamespaceSet, Sandbox, Stdio};
 use rustix::mount::{MountFlags, mount};
+use rustix::net::SendFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::attack::{SECRET, attack};
+use super::attack::{SECRET, attack, descriptors, let_go};
 use super::{stage, target};
 use crate::common::isolated::die_with_parent;
 use crate::common::leaks::{Census, assert_same};
-use crate::common::{isolated, isolated_as_both, probe, require, sys};
+use crate::common::{in_forked_child, isolated, isolated_as_both, probe, require, sys};
 use crate::seen::hold::held_at;
 use crate::support::Waiting;
 
@@ -80,6 +81,12 @@ impl Attacker {
             }
         }
     }
+
+    /// So that who was attacked can end.
+    fn lets_go(&mut self) {
+        writeln!(self.orders, "let go").unwrap();
+        assert_eq!(self.line(), "let go");
+    }
 }
 
 impl Drop for Attacker {
@@ -125,7 +132,11 @@ fn gid() -> rustix::thread::Gid {
 fn serve(from: From, orders: std::io::PipeReader, mut reports: std::io::PipeWriter) {
     writeln!(reports, "ready").unwrap();
     for order in BufReader::new(orders).lines() {
-        let pid: i32 = order.unwrap().parse().unwrap();
+        let Ok(pid) = order.unwrap().parse::<i32>() else {
+            let_go(0);
+            writeln!(reports, "let go").unwrap();
+            continue;
+        };
         let victims = match from {
             From::Outside => vec![pid],
             From::Inside => others(),
@@ -177,6 +188,7 @@ fn held(call: libc::c_long, from: From) {
             "{what}: {got:?}"
         );
     }
+    attacker.lets_go();
     drop(other);
     let mut result = None;
     let spawned = held_at(
@@ -215,7 +227,7 @@ held_at_calls! {
 }
 
 /// What the descriptors of a process are, in order.
-fn descriptors(pid: i32) -> Vec<String> {
+fn links_of(pid: i32) -> Vec<String> {
     let numbers = (0..64).map(|number| format!("/proc/{pid}/fd/{number}"));
     let links = numbers.filter_map(|path| std::fs::read_link(path).ok());
     links.map(|link| link.display().to_string()).collect()
@@ -234,7 +246,7 @@ fn the_socket_is_all_that_is_left_for_exec_to_close() {
         let spawned = held_at(
             libc::SYS_execve,
             || plan.spawn(),
-            |pid| links = descriptors(pid),
+            |pid| links = links_of(pid),
         );
         assert!(spawned.unwrap().wait().unwrap().success());
         let (streams, rest) = links.split_at(3);
@@ -243,6 +255,43 @@ fn the_socket_is_all_that_is_left_for_exec_to_close() {
             matches!(rest, [one] if one.starts_with("socket:")),
             "{rest:?}"
         );
+    });
+}
+
+/// Whoever is root in there can get at the socket in the moment of the exec, and say what the stage never does.
+#[test]
+fn a_failure_without_an_errno_is_none() {
+    isolated(|| {
+        require!(root, seccomp_notify, userns);
+        stage!();
+        let target = target();
+        let plan = joining(&target).compile().unwrap();
+        // Of execve, and of a call of the lock-down.
+        for (errno, call) in [
+            (0_i32, 1_u32),
+            (-1, 0x1_0000),
+            (4096, 1),
+            (i32::MAX, 0x1_0000),
+        ] {
+            let status = in_forked_child(|| {
+                let failed = [3, errno.cast_unsigned(), call, 0]
+                    .map(u32::to_ne_bytes)
+                    .concat();
+                let forge = |pid| {
+                    let sent = descriptors(pid)
+                        .iter()
+                        .filter(|(_, fd)| {
+                            rustix::net::send(fd, &failed, SendFlags::NOSIGNAL).is_ok()
+                        })
+                        .count();
+                    assert_eq!(sent, 1);
+                };
+                let error = held_at(libc::SYS_execve, || plan.spawn(), forge).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::DiedBeforeExec, "{error:?}");
+                0
+            });
+            assert!(status.success(), "{errno}: {status}");
+        }
     });
 }
 

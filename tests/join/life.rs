@@ -2,19 +2,21 @@
 
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringfence::ns::{Namespace, Pid};
 use ringfence::{ErrorKind, IdMap, Sandbox, Step};
 use rustix::process::{
-    Pid as RawPid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, set_child_subreaper,
+    Pid as RawPid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open,
+    set_child_subreaper, waitpid,
 };
 
 use super::{link, stage, target};
 use crate::common::leaks::{Census, assert_same};
 use crate::common::{in_forked_child, isolated::wait_for, isolated_as_both, probe, require};
 use crate::seen::hold::held_at;
-use crate::support::Waiting;
+use crate::support::{ENGINES, Waiting, is_privileged, signal::ignore};
 use ringfence::Kind;
 
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -72,6 +74,70 @@ fn the_status_is_exact() {
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGUSR1));
         let dies = Sandbox::new().join_all(target.id()).command("/bin/true");
         assert!(dies.die_with_parent().status().unwrap().success());
+    });
+}
+
+/// A program that is a sibling of the child made first, and may have ended before the caller has a pidfd of it.
+fn siblings(target: &Waiting) -> Vec<Sandbox> {
+    let mut all = vec![Sandbox::new().join_all(target.id())];
+    if is_privileged() {
+        let owned = Sandbox::new().user().pid().owner(1, 1);
+        all.extend(ENGINES.map(|engine| owned.clone().engine(engine)));
+    }
+    all
+}
+
+/// The kernel reaps the program at its end.
+#[test]
+fn a_caller_that_ignores_sigchld() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        let siblings = siblings(&target);
+        ignore(libc::SIGCHLD);
+        let joined = Waiting::start(&Sandbox::new().join_all(target.id()));
+        assert_eq!(link(joined.id(), Kind::Pid), link(target.id(), Kind::Pid));
+        for sandbox in siblings {
+            let plan = sandbox.clone().command("/bin/true").compile().unwrap();
+            for _ in 0..100 {
+                let mut child = plan.spawn().unwrap();
+                let error = child.wait().unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(libc::ECHILD), "{error:?}");
+                child.kill().unwrap();
+            }
+            let none = sandbox.clone().command("/nonexistent").spawn().unwrap_err();
+            assert_eq!(none.kind(), ErrorKind::NotFound, "{none:?}");
+        }
+    });
+}
+
+/// Another thread of the caller reaps whatever it can get.
+#[test]
+fn a_caller_that_reaps_any_child() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        let siblings = siblings(&target);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = waitpid(None, WaitOptions::NOHANG);
+                    std::thread::yield_now();
+                }
+            });
+            let spawned = siblings.into_iter().try_for_each(|sandbox| {
+                let plan = sandbox.command("/bin/true").compile()?;
+                (0..100).try_for_each(|_| match plan.spawn()?.wait() {
+                    Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(()),
+                    other => other.map(drop),
+                })
+            });
+            over.store(true, Ordering::Relaxed);
+            spawned.unwrap();
+        });
     });
 }
 
@@ -195,19 +261,5 @@ fn from_several_threads_at_once() {
         });
         super::await_single_thread();
         assert_same(&before, &Census::take().without(&["maps"]));
-    });
-}
-
-/// Where children are reaped by the kernel, as by SIGCHLD ignored.
-#[test]
-fn a_caller_that_ignores_sigchld() {
-    isolated_as_both(|| {
-        require!(userns);
-        stage!();
-        let target = target();
-        crate::support::signal::ignore(libc::SIGCHLD);
-        let sandbox = Sandbox::new().join_all(target.id());
-        let joined = Waiting::start(&sandbox);
-        assert_eq!(link(joined.id(), Kind::Pid), link(target.id(), Kind::Pid));
     });
 }

@@ -1,9 +1,6 @@
 //! Interfaces, as `ip -d link` sees them.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
@@ -13,7 +10,7 @@ use ringfence::net::{
 use ringfence::{ErrorKind, Step};
 use serde_json::{Value, json};
 
-use super::{MAC, address, create, everything, ip, names, run, with_capabilities};
+use super::{MAC, create, everything, ip, names, run, with_capabilities};
 use crate::common::{isolated_as_user, require};
 
 /// The interface of this name as ip(8) shows it.
@@ -442,48 +439,5 @@ fn without_privilege_one_may_look_only() {
         assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error:?}");
         assert!(error.hint().unwrap().contains("CAP_NET_ADMIN"));
         assert!(!names(&netlink).unwrap().contains(&"rf-test".to_owned()));
-    });
-}
-
-#[test]
-fn a_tap_hands_out_frames() {
-    with_capabilities!({
-        require!(netns, tun);
-        let (namespace, netlink) = create();
-        let device = TunTap::tap("tap0").open(&namespace).unwrap();
-        let other = TunTap::tap("tap0").open(&namespace).unwrap_err();
-        assert_eq!(other.raw_os_error(), Some(libc::EBUSY), "{other:?}");
-        netlink.set(LinkChange::of(device.name()).up()).unwrap();
-        netlink
-            .add(ringfence::net::Address::new(
-                "tap0",
-                super::net("10.9.0.1/24"),
-            ))
-            .unwrap();
-        let mut file = File::from(OwnedFd::from(device));
-        let socket = namespace
-            .run_in(|| std::net::UdpSocket::bind("10.9.0.1:0"))
-            .unwrap()
-            .unwrap();
-        socket.send_to(b"x", (address("10.9.0.2"), 9)).unwrap();
-        // Besides what IPv6 says by itself, the kernel asks who has the address.
-        let mut frame = [0; 2048];
-        loop {
-            let length = file.read(&mut frame).unwrap();
-            if frame[12..14] == [8, 6] {
-                assert!(length >= 42 && frame[38..42] == [10, 9, 0, 2]);
-                break;
-            }
-        }
-        file.write_all(&frame[..42]).unwrap();
-        drop(file);
-        assert_eq!(names(&netlink).unwrap(), ["lo"]);
-
-        drop(TunTap::tun("tun0").persist().open(&namespace).unwrap());
-        assert_eq!(netlink.link("tun0").unwrap().kind.as_deref(), Some("tun"));
-        let index = netlink.link("tun0").unwrap().index;
-        drop(TunTap::tun("tun0").persist().open(&namespace).unwrap());
-        assert_eq!(netlink.link("tun0").unwrap().index, index);
-        netlink.delete_link("tun0").unwrap();
     });
 }

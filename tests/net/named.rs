@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use ringfence::net::named::{self, Event, Monitor};
 use ringfence::net::{Link, Netlink, Peer};
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Sandbox};
-use rustix::mount::{MountFlags, mount, mount_remount};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use super::{create, with_capabilities};
 use crate::common::{isolated, probe, require};
@@ -66,6 +68,60 @@ fn names_are_given_found_and_taken_away() {
         for bad in ["", "..", "a/b"] {
             assert_eq!(named::add(bad).unwrap_err().kind(), ErrorKind::InvalidInput);
         }
+    });
+}
+
+#[test]
+fn a_monitor_waits_no_longer_than_it_may() {
+    with_capabilities!({
+        require!(netns);
+        tmpfs("/run");
+        named::add("blue").unwrap();
+        let mut monitor = Monitor::new().unwrap();
+        let is_readable = |monitor: &Monitor| {
+            let mut fds = [PollFd::new(monitor, PollFlags::IN)];
+            poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+        };
+        assert_eq!(monitor.try_next().unwrap(), None);
+        let limit = Duration::from_millis(20);
+        let begun = Instant::now();
+        assert_eq!(monitor.wait_timeout(limit).unwrap(), None);
+        assert!(begun.elapsed() >= limit && !is_readable(&monitor));
+        named::delete("blue").unwrap();
+        assert!(is_readable(&monitor));
+        let deleted = Some(Event::Deleted("blue".to_owned()));
+        assert_eq!(monitor.try_next().unwrap(), deleted);
+        assert!(!is_readable(&monitor));
+
+        // More than the kernel keeps for it.
+        let most = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let most: usize = most.trim().parse().unwrap();
+        for number in 0..=most / 2 {
+            let path = format!("/run/netns/{number}");
+            fs::write(&path, "").unwrap();
+            fs::remove_file(&path).unwrap();
+        }
+        let mut told = Vec::new();
+        while let Some(event) = monitor.try_next().unwrap() {
+            told.push(event);
+        }
+        assert_eq!(told.last(), Some(&Event::Lost));
+        assert_eq!(told.len(), most + 1);
+        named::add("red").unwrap();
+        let limit = Duration::from_secs(10);
+        assert_eq!(
+            monitor.wait_timeout(limit).unwrap(),
+            Some(Event::Added("red".to_owned()))
+        );
+        // Nothing more can come.
+        named::delete("red").unwrap();
+        unmount("/run/netns", UnmountFlags::DETACH).unwrap();
+        fs::remove_dir("/run/netns").unwrap();
+        let mut last = monitor.wait();
+        while last.is_ok() {
+            last = monitor.wait();
+        }
+        assert_eq!(last.unwrap_err().kind(), ErrorKind::NotFound);
     });
 }
 

@@ -8,7 +8,7 @@ use ringfence::{Error, ErrorKind, Result};
 
 use super::{names, with_capabilities};
 use crate::common::leaks::{Census, assert_same};
-use crate::common::require;
+use crate::common::{isolated_as_both, require, threads};
 
 #[test]
 fn what_is_taken_is_new_and_set_up() {
@@ -40,6 +40,15 @@ fn what_is_taken_is_new_and_set_up() {
         drop(pool);
         drop(taken);
         assert_same(&before, &Census::take().without(&["maps", "threads"]));
+    });
+}
+
+#[test]
+fn the_caller_can_change_its_ids_beside_it() {
+    isolated_as_both(|| {
+        let pool = NetPool::new(0).unwrap();
+        assert!(threads::ids_can_change());
+        drop(pool);
     });
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringfence::net::{Network, Uplink, UplinkBuilder};
+use ringfence::net::{Network, Uplink, UplinkBuilder, sysctl};
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, IdMap, Sandbox, Step};
 use rustix::process::{
@@ -471,10 +471,14 @@ fn a_network_that_is_refused_starts_no_helper() {
 }
 
 #[test]
-fn a_network_does_not_overlap_what_pasta_brings_from_the_outside() {
+fn a_network_goes_with_what_pasta_brings_of_ipv6() {
     with_capabilities!({
         require!(netns, program("ip"), program("nsenter"));
-        let brings = "nsenter --net=/proc/self/fd/0 ip address add 2001:db8:1::7/64 dev lo nodad";
+        let inside = "nsenter --net=/proc/self/fd/0";
+        let brings = format!(
+            "{inside} ip link add tap0 type bridge\n\
+             {inside} ip address add 2001:db8:1::7/64 dev tap0 nodad"
+        );
         let helper = StandIn::new(&format!("{RECORD}{brings}{PASTA_IS_READY}"));
         let uplink = Uplink::pasta().program(helper.path()).ipv6();
         let lab = Network::bridge("lab", net("10.9.0.0/24")).uplink(&uplink);
@@ -482,7 +486,11 @@ fn a_network_does_not_overlap_what_pasta_brings_from_the_outside() {
         assert_eq!(error.setter(), Some("bridge"), "{error:?}");
         assert!(error.to_string().contains("2001:db8:1::7"), "{error}");
         assert!(probe::Process::read(helper.given().pid).is_none());
-        lab.and(net("2001:db8:2::/64")).create().unwrap();
+        let network = lab.and(net("2001:db8:2::/64")).create().unwrap();
+        // A router otherwise takes no default route that is advertised.
+        let parameter = |name| sysctl::get(network.namespace(), name).unwrap();
+        assert_eq!(parameter("ipv6/conf/all/forwarding"), "1");
+        assert_eq!(parameter("ipv6/conf/tap0/accept_ra"), "2");
     });
 }
 

@@ -10,6 +10,15 @@ pub(crate) fn ignore(signal: libc::c_int) {
     assert_ne!(before, libc::SIG_ERR);
 }
 
+/// Has a function of the caller's handle a signal from now on.
+pub(crate) fn handle(signal: libc::c_int) {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler = nothing as extern "C" fn(libc::c_int);
+    // SAFETY: the handler does nothing.
+    let before = unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+}
+
 /// Blocks all signals for this thread.
 pub(crate) fn block_all() {
     // SAFETY: all-zero is a valid set, which sigfillset then fills.

@@ -4,7 +4,7 @@ use super::procfs::Procfs;
 use super::registry::budget;
 use super::{Scan, Scanner};
 use crate::error::{Error, ErrorKind, Result, Step};
-use crate::sys::signal::{self, SigSet};
+use crate::sys::signal;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -41,7 +41,7 @@ pub(super) fn scan(scan: Scan, procfs: &Procfs) -> Result<Scanner<'_>> {
     let mut scanner = thread::scope(|scope| {
         let work_aside = || {
             // A handler must not run in there by accident.
-            let _ = signal::set_mask(SigSet::MAX);
+            signal::leave_to_others();
             work()
         };
         // Where no thread can be made, this one does it all.

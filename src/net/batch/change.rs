@@ -145,7 +145,10 @@ impl<'a> Change<'a> {
                 Ok(None)
             }
             Self::Fdb(one) => both(one, indexes, messages),
-            Self::Rule(rule) => both(rule, indexes, messages),
+            Self::Rule(rule) => {
+                messages.push(rule.add(indexes)?);
+                Ok(Some(Undo::DeleteRule(Box::new(rule.clone()))))
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ pub(super) use indexes::Indexes;
 use super::fail::Deed;
 use super::link::LinkRef;
 use super::netlink::Netlink;
+use super::rule::Rule;
 use super::socket::Refusal;
 use super::wire::Message;
 use crate::error::{Error, ErrorKind, Result, Step};
@@ -25,6 +26,8 @@ enum Undo<'a> {
     /// And what that does not bring back.
     Set(Vec<Message>, Option<String>),
     DeleteIn(&'a Namespace<Net>, LinkRef),
+    /// The kernel alone might delete another.
+    DeleteRule(Box<Rule>),
 }
 
 /// Changes that are made together, in the order in which they are added: in one call to the kernel (or
@@ -211,7 +214,7 @@ impl Committed<'_> {
     fn lost(&self) -> impl Iterator<Item = String> {
         let lost = self.undo.iter().filter_map(|undo| match undo {
             Undo::Set(_, lost) => lost.clone(),
-            Undo::Send(_) | Undo::DeleteIn(..) => None,
+            Undo::Send(_) | Undo::DeleteIn(..) | Undo::DeleteRule(_) => None,
         });
         lost.map(|lost| lost + ", which is not brought back")
     }
@@ -232,16 +235,23 @@ impl Committed<'_> {
                     first = first.and(send(self.netlink, &mut messages));
                     let deleted =
                         Netlink::open(namespace).and_then(|netlink| netlink.delete_link(link));
-                    let is_gone = |error: &Error| error.kind() == ErrorKind::NotFound;
-                    first = first.and(deleted.or_else(|error| match is_gone(&error) {
-                        true => Ok(()),
-                        false => Err(error),
-                    }));
+                    first = first.and(unless_gone(deleted));
+                }
+                Undo::DeleteRule(rule) => {
+                    first = first.and(send(self.netlink, &mut messages));
+                    first = first.and(unless_gone(self.netlink.delete_rule(&rule)));
                 }
             }
         }
         first.and(send(self.netlink, &mut messages))
     }
+}
+
+fn unless_gone(deleted: Result<()>) -> Result<()> {
+    deleted.or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })
 }
 
 /// Sends them one by one: after a refusal the rest shall be done as well.

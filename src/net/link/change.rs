@@ -4,7 +4,7 @@ use super::super::batch::Indexes;
 use super::super::ip::Mac;
 use super::super::wire::Message;
 use super::port::PortChange;
-use super::{IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
+use super::{IFF_PROMISC, IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +32,9 @@ pub struct LinkChange {
     mac: Option<Mac>,
     mtu: Option<u32>,
     up: Option<bool>,
+    promisc: Option<bool>,
+    txqueuelen: Option<u32>,
+    alias: Option<OsString>,
     group: Option<u32>,
     port: PortChange,
     /// The inner `None` is no master.
@@ -47,6 +50,9 @@ impl LinkChange {
             mac: None,
             mtu: None,
             up: None,
+            promisc: None,
+            txqueuelen: None,
+            alias: None,
             group: None,
             port: PortChange::default(),
             master: None,
@@ -86,6 +92,27 @@ impl LinkChange {
     /// undone.
     pub fn down(mut self) -> Self {
         self.up = Some(false);
+        self
+    }
+
+    /// Whether it takes in frames for others, too.
+    #[doc(alias = "IFF_PROMISC")]
+    pub fn promisc(mut self, on: bool) -> Self {
+        self.promisc = Some(on);
+        self
+    }
+
+    /// How many packets may wait to be sent by it.
+    #[doc(alias = "IFLA_TXQLEN")]
+    pub fn txqueuelen(mut self, packets: u32) -> Self {
+        self.txqueuelen = Some(packets);
+        self
+    }
+
+    /// What it is called besides, for people, in up to 255 bytes; with an empty one it has none.
+    #[doc(alias = "IFLA_IFALIAS")]
+    pub fn alias(mut self, text: impl Into<OsString>) -> Self {
+        self.alias = Some(text.into());
         self
     }
 
@@ -168,10 +195,11 @@ impl LinkChange {
 
     /// All but what is for a port.
     fn message(&self, index: u32, indexes: &mut Indexes<'_>) -> Result<Message> {
-        let (flags, mask) = match self.up {
-            Some(up) => (if up { IFF_UP } else { 0 }, IFF_UP),
-            None => (0, 0),
-        };
+        let (mut flags, mut mask) = (0, 0);
+        for (flag, on) in [(IFF_UP, self.up), (IFF_PROMISC, self.promisc)] {
+            mask |= if on.is_some() { flag } else { 0 };
+            flags |= if on == Some(true) { flag } else { 0 };
+        }
         // Not RTM_SETLINK, which passes over what is nested.
         let mut message = Message::new(libc::RTM_NEWLINK, 0, &ifinfomsg(index, flags, mask));
         if let Some(name) = &self.rename {
@@ -183,6 +211,12 @@ impl LinkChange {
         }
         if let Some(mtu) = self.mtu {
             message.u32(libc::IFLA_MTU, mtu);
+        }
+        if let Some(packets) = self.txqueuelen {
+            message.u32(libc::IFLA_TXQLEN, packets);
+        }
+        if let Some(alias) = &self.alias {
+            message.bytes(libc::IFLA_IFALIAS, alias.as_bytes());
         }
         if let Some(group) = self.group {
             message.u32(libc::IFLA_GROUP, group);
@@ -210,7 +244,13 @@ impl LinkChange {
             rename: self.rename.as_ref().map(|_| now.os_name().to_owned()),
             mac: self.mac.and(now.mac),
             mtu: self.mtu.map(|_| now.mtu),
-            up: self.up.map(|_| now.up),
+            up: self.up.and(Some(now.up)),
+            promisc: self.promisc.and(Some(now.promisc)),
+            txqueuelen: self.txqueuelen.and(Some(now.txqueuelen)),
+            alias: self
+                .alias
+                .as_ref()
+                .map(|_| now.alias.clone().unwrap_or_default()),
             group: self.group.map(|_| now.group),
             port,
             master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
@@ -233,26 +273,24 @@ impl LinkChange {
     }
 
     pub(in super::super) fn describe(&self) -> String {
-        let mut text = format!("set {}", self.link);
-        if let Some(name) = &self.rename {
-            text += &format!(" name {}", name.display());
-        }
-        if let Some(mac) = self.mac {
-            text += &format!(" address {mac}");
-        }
-        if let Some(mtu) = self.mtu {
-            text += &format!(" mtu {mtu}");
-        }
-        match self.up {
-            Some(true) => text += " up",
-            Some(false) => text += " down",
-            None => {}
-        }
-        match &self.master {
-            Some(Some(master)) => text += &format!(" master {master}"),
-            Some(None) => text += " no master",
-            None => {}
-        }
-        text + &self.port.describe()
+        let word = |on, yes, no| String::from(if on { yes } else { no });
+        let master = |master: &Option<LinkRef>| match master {
+            Some(master) => format!("master {master}"),
+            None => "no master".to_owned(),
+        };
+        let parts = [
+            Some(format!("set {}", self.link)),
+            (self.rename.as_ref()).map(|name| format!("name {}", name.display())),
+            self.mac.map(|mac| format!("address {mac}")),
+            self.mtu.map(|mtu| format!("mtu {mtu}")),
+            self.up.map(|up| word(up, "up", "down")),
+            (self.promisc).map(|promisc| word(promisc, "promisc on", "promisc off")),
+            (self.txqueuelen).map(|packets| format!("txqueuelen {packets}")),
+            (self.alias.as_ref()).map(|alias| format!("alias {}", alias.display())),
+            self.group.map(|group| format!("group {group}")),
+            self.master.as_ref().map(master),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        parts.join(" ") + &self.port.describe()
     }
 }

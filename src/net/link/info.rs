@@ -3,6 +3,7 @@
 use super::super::ip::Mac;
 use super::super::wire::{Attributes, Received, array};
 use super::IFINFOMSG;
+use super::data::LinkData;
 use super::port::BridgePort;
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -21,12 +22,20 @@ pub struct LinkInfo {
     raw_name: Option<OsString>,
     /// The kernel's name of its kind, such as `veth`; `None` for a loopback interface and for hardware.
     pub kind: Option<String>,
+    /// What is particular to its kind, for some kinds.
+    pub data: Option<LinkData>,
+    /// What it is called besides, for people.
+    pub alias: Option<OsString>,
     /// Its hardware address, if it has an Ethernet one.
     pub mac: Option<Mac>,
     /// The largest packet that it sends, in bytes.
     pub mtu: u32,
+    /// How many packets may wait to be sent by it.
+    pub txqueuelen: u32,
     /// Whether it has been brought up.
     pub up: bool,
+    /// Whether it has been told to take in frames for others, too.
+    pub promisc: bool,
     /// Whether it can carry packets: it is up, and so is what it stands on, or the other end.
     pub carrier: bool,
     /// Whether it is the loopback interface.
@@ -105,9 +114,13 @@ impl LinkInfo {
             name: String::new(),
             raw_name: None,
             kind: None,
+            data: None,
+            alias: None,
             mac: None,
             mtu: 0,
+            txqueuelen: 0,
             up: has(libc::IFF_UP),
+            promisc: has(libc::IFF_PROMISC),
             carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
             loopback: has(libc::IFF_LOOPBACK),
             master: None,
@@ -121,6 +134,10 @@ impl LinkInfo {
             match attribute.kind {
                 libc::IFLA_IFNAME => found.set_name(attribute.text()),
                 libc::IFLA_ADDRESS => found.mac = attribute.value.try_into().ok().map(Mac),
+                libc::IFLA_IFALIAS => {
+                    found.alias = Some(OsStr::from_bytes(attribute.text()).to_owned());
+                }
+                libc::IFLA_TXQLEN => found.txqueuelen = attribute.u32()?,
                 libc::IFLA_MTU => found.mtu = attribute.u32()?,
                 libc::IFLA_MASTER => found.master = attribute.u32(),
                 libc::IFLA_GROUP => found.group = attribute.u32()?,
@@ -129,6 +146,7 @@ impl LinkInfo {
                 libc::IFLA_LINK_NETNSID => found.link_netnsid = attribute.i32(),
                 libc::IFLA_LINKINFO => {
                     found.kind = kind(attribute.attributes());
+                    found.data = LinkData::parse(attribute.attributes());
                     found.port = BridgePort::parse(attribute.attributes());
                 }
                 libc::IFLA_STATS64 => {

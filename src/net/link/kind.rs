@@ -6,21 +6,31 @@ use super::super::wire::Message;
 use super::{LinkRef, Peer};
 use crate::error::{Error, Result};
 use std::net::IpAddr;
+use std::time::Duration;
 
 // <linux/veth.h> and <linux/if_link.h>
 const VETH_INFO_PEER: u16 = 1;
-const IFLA_BR_STP_STATE: u16 = 5;
-const IFLA_BR_VLAN_FILTERING: u16 = 7;
-const IFLA_MACVLAN_MODE: u16 = 1;
-const IFLA_IPVLAN_MODE: u16 = 1;
-const IFLA_VLAN_ID: u16 = 1;
-const IFLA_VXLAN_ID: u16 = 1;
-const IFLA_VXLAN_GROUP: u16 = 2;
-const IFLA_VXLAN_LINK: u16 = 3;
-const IFLA_VXLAN_LOCAL: u16 = 4;
-const IFLA_VXLAN_PORT: u16 = 15;
-const IFLA_VXLAN_GROUP6: u16 = 16;
-const IFLA_VXLAN_LOCAL6: u16 = 17;
+pub(super) const IFLA_BR_FORWARD_DELAY: u16 = 1;
+pub(super) const IFLA_BR_AGEING_TIME: u16 = 4;
+pub(super) const IFLA_BR_STP_STATE: u16 = 5;
+pub(super) const IFLA_BR_PRIORITY: u16 = 6;
+pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
+pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
+pub(super) const IFLA_IPVLAN_MODE: u16 = 1;
+pub(super) const IFLA_VLAN_ID: u16 = 1;
+pub(super) const IFLA_VLAN_PROTOCOL: u16 = 5;
+pub(super) const IFLA_VXLAN_ID: u16 = 1;
+pub(super) const IFLA_VXLAN_GROUP: u16 = 2;
+pub(super) const IFLA_VXLAN_LINK: u16 = 3;
+pub(super) const IFLA_VXLAN_LOCAL: u16 = 4;
+pub(super) const IFLA_VXLAN_TTL: u16 = 5;
+pub(super) const IFLA_VXLAN_LEARNING: u16 = 7;
+pub(super) const IFLA_VXLAN_PORT: u16 = 15;
+pub(super) const IFLA_VXLAN_GROUP6: u16 = 16;
+pub(super) const IFLA_VXLAN_LOCAL6: u16 = 17;
+
+/// What the kernel counts the times of a bridge in: `USER_HZ` is 100.
+const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 pub(in super::super) enum LinkKind<'a> {
@@ -28,7 +38,7 @@ pub(in super::super) enum LinkKind<'a> {
     Bridge(Bridge),
     Macvlan { parent: LinkRef, mode: MacvlanMode },
     Ipvlan { parent: LinkRef, mode: IpvlanMode },
-    Vlan { parent: LinkRef, id: u16 },
+    Vlan { parent: LinkRef, vlan: Vlan },
     Vxlan(Vxlan),
     Dummy,
     Ifb,
@@ -101,9 +111,7 @@ impl LinkKind<'_> {
             Self::Ipvlan { mode, .. } => {
                 data.u16(IFLA_IPVLAN_MODE, *mode as u16);
             }
-            Self::Vlan { id, .. } => {
-                data.u16(IFLA_VLAN_ID, *id);
-            }
+            Self::Vlan { vlan, .. } => vlan.put(data),
             Self::Vxlan(vxlan) => vxlan.put(data, indexes)?,
             Self::Dummy | Self::Ifb => {}
         }
@@ -117,6 +125,9 @@ impl LinkKind<'_> {
 pub struct Bridge {
     vlan_filtering: bool,
     stp: bool,
+    ageing_time: Option<Duration>,
+    forward_delay: Option<Duration>,
+    priority: Option<u16>,
 }
 
 impl Bridge {
@@ -130,26 +141,126 @@ impl Bridge {
     /// # Kernel
     /// `CONFIG_BRIDGE_VLAN_FILTERING`; without it, an error of
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    #[doc(alias = "IFLA_BR_VLAN_FILTERING")]
     pub fn vlan_filtering(mut self) -> Self {
         self.vlan_filtering = true;
         self
     }
 
-    /// Takes part in the spanning tree protocol: a port that has come up first listens and learns for
-    /// thirty seconds.
+    /// Takes part in the spanning tree protocol: a port that has come up first listens and learns, for
+    /// [`forward_delay`](Self::forward_delay) each.
+    #[doc(alias = "IFLA_BR_STP_STATE")]
     pub fn stp(mut self) -> Self {
         self.stp = true;
         self
     }
 
+    /// How long it remembers behind which port an address is, in hundredths of a second; five minutes if not set. With
+    /// zero it remembers nothing, and sends every frame to all ports.
+    #[doc(alias = "IFLA_BR_AGEING_TIME")]
+    pub fn ageing_time(mut self, time: Duration) -> Self {
+        self.ageing_time = Some(time);
+        self
+    }
+
+    /// How long a port listens, and how long it learns, before it forwards, in hundredths of a second; fifteen seconds if
+    /// not set. With [`stp`](Self::stp) it is 2 to 30 seconds: the kernel puts what is beyond at the limit.
+    #[doc(alias = "IFLA_BR_FORWARD_DELAY")]
+    pub fn forward_delay(mut self, time: Duration) -> Self {
+        self.forward_delay = Some(time);
+        self
+    }
+
+    /// Its priority in the spanning tree, of which that with the lowest becomes the root; 32768 if not set.
+    #[doc(alias = "IFLA_BR_PRIORITY")]
+    pub fn priority(mut self, priority: u16) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
     fn put(&self, data: &mut Message) {
+        if let Some(time) = self.forward_delay {
+            data.u32(IFLA_BR_FORWARD_DELAY, ticks(time));
+        }
+        if let Some(time) = self.ageing_time {
+            data.u32(IFLA_BR_AGEING_TIME, ticks(time));
+        }
         // A kernel without an option refuses it even as 0.
         if self.stp {
             data.u32(IFLA_BR_STP_STATE, 1);
         }
+        if let Some(priority) = self.priority {
+            data.u16(IFLA_BR_PRIORITY, priority);
+        }
         if self.vlan_filtering {
             data.u8(IFLA_BR_VLAN_FILTERING, 1);
         }
+    }
+}
+
+fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
+}
+
+pub(super) fn duration(ticks: u32) -> Duration {
+    TICK.saturating_mul(ticks)
+}
+
+/// The tag of a [vlan](super::Link::vlan): a number from 1 to 4094 alone is one of 802.1Q.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+pub struct Vlan {
+    id: u16,
+    protocol: VlanProtocol,
+}
+
+impl Vlan {
+    /// The 802.1Q tag with this number.
+    pub fn new(id: u16) -> Self {
+        Self {
+            id,
+            protocol: VlanProtocol::Ieee8021Q,
+        }
+    }
+
+    /// Of another sort.
+    #[doc(alias = "IFLA_VLAN_PROTOCOL")]
+    pub fn protocol(mut self, protocol: VlanProtocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    fn put(self, data: &mut Message) {
+        data.u16(IFLA_VLAN_ID, self.id);
+        if self.protocol != VlanProtocol::Ieee8021Q {
+            data.be16(IFLA_VLAN_PROTOCOL, self.protocol as u16);
+        }
+    }
+}
+
+impl From<u16> for Vlan {
+    fn from(id: u16) -> Self {
+        Self::new(id)
+    }
+}
+
+/// Sorts of VLAN tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VlanProtocol {
+    /// The usual one, of a customer.
+    #[doc(alias = "ETH_P_8021Q")]
+    Ieee8021Q = 0x8100,
+    /// Of a provider, around those of customers.
+    #[doc(alias = "ETH_P_8021AD")]
+    Ieee8021Ad = 0x88a8,
+}
+
+impl VlanProtocol {
+    pub(super) fn of(number: u16) -> Option<Self> {
+        [Self::Ieee8021Q, Self::Ieee8021Ad]
+            .into_iter()
+            .find(|protocol| *protocol as u16 == number)
     }
 }
 
@@ -167,6 +278,14 @@ pub enum MacvlanMode {
     Passthru = 8,
 }
 
+impl MacvlanMode {
+    pub(super) fn of(number: u32) -> Option<Self> {
+        [Self::Private, Self::Vepa, Self::Bridge, Self::Passthru]
+            .into_iter()
+            .find(|mode| *mode as u32 == number)
+    }
+}
+
 /// Where an ipvlan takes packets apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -177,6 +296,14 @@ pub enum IpvlanMode {
     L3 = 1,
     /// As `L3`, past the packet filter of the parent's namespace.
     L3s = 2,
+}
+
+impl IpvlanMode {
+    pub(super) fn of(number: u16) -> Option<Self> {
+        [Self::L2, Self::L3, Self::L3s]
+            .into_iter()
+            .find(|mode| *mode as u16 == number)
+    }
 }
 
 /// The settings of a [vxlan](super::Link::vxlan).
@@ -196,6 +323,8 @@ pub struct Vxlan {
     remote: Option<IpAddr>,
     port: u16,
     dev: Option<LinkRef>,
+    learning: Option<bool>,
+    ttl: Option<u8>,
 }
 
 impl Vxlan {
@@ -210,6 +339,8 @@ impl Vxlan {
             remote: None,
             port: Self::PORT,
             dev: None,
+            learning: None,
+            ttl: None,
         }
     }
 
@@ -237,6 +368,21 @@ impl Vxlan {
         self
     }
 
+    /// Whether it learns from what comes in behind which other end an address is; on if not set. It is off where all are told
+    /// by [`FdbEntry`](super::super::FdbEntry).
+    #[doc(alias = "IFLA_VXLAN_LEARNING")]
+    pub fn learning(mut self, on: bool) -> Self {
+        self.learning = Some(on);
+        self
+    }
+
+    /// The time to live of packets, in hops; if not set or 0, the kernel's default, and 1 for a multicast group.
+    #[doc(alias = "IFLA_VXLAN_TTL")]
+    pub fn ttl(mut self, hops: u8) -> Self {
+        self.ttl = Some(hops);
+        self
+    }
+
     fn put(&self, data: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
         if let (Some(local), Some(remote)) = (self.local, self.remote)
             && local.is_ipv4() != remote.is_ipv4()
@@ -255,6 +401,12 @@ impl Vxlan {
         }
         if let Some(dev) = &self.dev {
             data.u32(IFLA_VXLAN_LINK, indexes.get(dev)?);
+        }
+        if let Some(ttl) = self.ttl {
+            data.u8(IFLA_VXLAN_TTL, ttl);
+        }
+        if let Some(learning) = self.learning {
+            data.u8(IFLA_VXLAN_LEARNING, learning.into());
         }
         data.be16(IFLA_VXLAN_PORT, self.port);
         Ok(())

@@ -1,15 +1,17 @@
 //! Network interfaces: what is to be made.
 
 mod change;
+mod data;
 mod info;
 mod kind;
 mod port;
 mod tun;
 
 pub use change::LinkChange;
+pub use data::LinkData;
 pub use info::{LinkInfo, Statistics};
 pub(super) use kind::LinkKind;
-pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vxlan};
+pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vlan, VlanProtocol, Vxlan};
 pub use port::BridgePort;
 pub use tun::{TunDevice, TunTap};
 
@@ -27,6 +29,7 @@ pub const NAME_MAX: usize = 15;
 /// The size of `struct ifinfomsg`.
 pub(super) const IFINFOMSG: usize = 16;
 const IFF_UP: u32 = libc::IFF_UP as u32;
+const IFF_PROMISC: u32 = libc::IFF_PROMISC as u32;
 
 /// Which interface is meant: by index, or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -160,10 +163,14 @@ impl<'a> Link<'a> {
         Self::new(name, LinkKind::Ipvlan { parent, mode })
     }
 
-    /// The frames of another interface that have this 802.1Q tag.
-    pub fn vlan(name: impl Into<String>, parent: impl Into<LinkRef>, id: u16) -> Self {
-        let parent = parent.into();
-        Self::new(name, LinkKind::Vlan { parent, id })
+    /// The frames of another interface that have this tag: a number is one of 802.1Q.
+    pub fn vlan(
+        name: impl Into<String>,
+        parent: impl Into<LinkRef>,
+        vlan: impl Into<Vlan>,
+    ) -> Self {
+        let (parent, vlan) = (parent.into(), vlan.into());
+        Self::new(name, LinkKind::Vlan { parent, vlan })
     }
 
     /// A tunnel of Ethernet frames through UDP.

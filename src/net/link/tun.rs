@@ -3,7 +3,7 @@
 use super::check_name;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
-use crate::sys::netlink::{tun_set_iff, tun_set_persist};
+use crate::sys::netlink::{TunSetting, tun_set, tun_set_iff};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +29,8 @@ const DEVICE: &str = "/dev/net/tun";
 pub struct TunTap {
     name: String,
     flags: i32,
+    owner: Option<u32>,
+    group: Option<u32>,
     persist: bool,
 }
 
@@ -49,6 +51,8 @@ impl TunTap {
         Self {
             name: name.into(),
             flags: flags | libc::IFF_NO_PI,
+            owner: None,
+            group: None,
             persist: false,
         }
     }
@@ -60,11 +64,44 @@ impl TunTap {
         self
     }
 
+    /// The user who may open one that [persists](Self::persist) without `CAP_NET_ADMIN`. If neither this nor a
+    /// [`group`](Self::group) is set, everybody may who may open `/dev/net/tun`.
+    #[doc(alias = "TUNSETOWNER")]
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
+        self
+    }
+
+    /// The group whose members may open one that [persists](Self::persist); with an [`owner`](Self::owner), that user has to
+    /// be a member.
+    #[doc(alias = "TUNSETGROUP")]
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+
+    /// Each packet has a `struct virtio_net_hdr` before it, of ten bytes, which says what a checksum or a segmentation is
+    /// left to do, as monitors of virtual machines want it.
+    #[doc(alias = "IFF_VNET_HDR")]
+    pub fn vnet_hdr(mut self) -> Self {
+        self.flags |= libc::IFF_VNET_HDR;
+        self
+    }
+
+    /// It can be opened many times, always with this, and each descriptor is a queue of its own.
+    #[doc(alias = "IFF_MULTI_QUEUE")]
+    pub fn multi_queue(mut self) -> Self {
+        self.flags |= libc::IFF_MULTI_QUEUE;
+        self
+    }
+
     /// Makes the interface in a namespace, or opens one that [persists](Self::persist) and nobody else has
-    /// open. It is down. Each read(2) gives one packet and each write(2) sends one, with no header before it.
+    /// open, or that has [many queues](Self::multi_queue). It is down. Each read(2) gives one packet and each write(2) sends
+    /// one, with no header before it but the [one that is asked for](Self::vnet_hdr).
     ///
     /// # Errors
-    /// `EBUSY` if it is open already; `EINVAL` if there is an interface of that name that is something else;
+    /// `EBUSY` if it is open already; `EINVAL` if there is an interface of that name that is something else, or has one queue
+    /// where many are asked for or the reverse, or if the user namespace has no such owner or group;
     /// [`ErrorKind::Unsupported`] if the kernel has no such interfaces.
     ///
     /// # Privileges
@@ -83,8 +120,8 @@ impl TunTap {
             let fd = rustix::fs::open(DEVICE, flags, Mode::empty())
                 .map_err(|errno| hint(failed("open")(errno), errno))?;
             tun_set_iff(fd.as_fd(), &mut name, self.flags).map_err(failed("ioctl(TUNSETIFF)"))?;
-            if self.persist {
-                tun_set_persist(fd.as_fd()).map_err(failed("ioctl(TUNSETPERSIST)"))?;
+            for setting in self.settings() {
+                tun_set(fd.as_fd(), setting).map_err(failed(setting.name()))?;
             }
             Ok::<_, Error>(fd)
         })??;
@@ -92,6 +129,14 @@ impl TunTap {
             fd,
             name: self.name.clone(),
         })
+    }
+
+    /// The last is what makes it stay.
+    fn settings(&self) -> impl Iterator<Item = TunSetting> {
+        let owner = self.owner.map(TunSetting::Owner);
+        let group = self.group.map(TunSetting::Group);
+        let persist = self.persist.then_some(TunSetting::Persist);
+        owner.into_iter().chain(group).chain(persist)
     }
 }
 

@@ -199,6 +199,10 @@ impl NetworkBuilder {
             other => drop(other?),
         }
         let mut parameters = Changed::new(&network.namespace);
+        // Before it is a router, which takes no default route that is advertised and forgets the one it has.
+        if let Some(accept_ra) = self.uplink.as_ref().and_then(UplinkBuilder::accept_ra) {
+            parameters.set(&accept_ra, "2")?;
+        }
         for net in self.nets.iter().filter(|_| self.masquerade) {
             parameters.set(forwarding(net.address()), "1")?;
         }

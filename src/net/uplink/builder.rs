@@ -234,6 +234,12 @@ impl UplinkBuilder {
         [self.net].into_iter().chain(ipv6)
     }
 
+    /// The parameter by which the namespace takes the default route that slirp4netns advertises, if there is IPv6.
+    pub(in crate::net) fn accept_ra(&self) -> Option<String> {
+        let name = || format!("ipv6/conf/{}/accept_ra", self.interface);
+        self.ipv6.then(name)
+    }
+
     pub(super) fn program_or_default(&self) -> &OsStr {
         let default = || OsStr::new(self.helper.name());
         self.program.as_deref().unwrap_or_else(default)

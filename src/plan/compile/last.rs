@@ -102,13 +102,13 @@ impl Compiler<'_> {
         };
         let reset = match self.command.inherit_ignored {
             _ if self.command.never_runs => handled,
-            true => (handled & !signal::ignored()) | 1 << (libc::SIGPIPE - 1),
+            true => 1 << (libc::SIGPIPE - 1),
             false => handled | signal::ignored() | signal::USUALLY_IGNORED,
         };
         self.push(
             Step::Signals,
             "default actions, empty mask, core limit of the caller",
-            Action::Signals { reset },
+            Action::Signals { reset, handled },
         );
         // A copy of the caller keeps what no exec closes.
         let forks = stage.is_some_and(Stage::forks);

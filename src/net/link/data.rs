@@ -1,0 +1,114 @@
+//! What the kernel tells of an interface that is particular to its kind.
+
+use super::super::ip::from_octets;
+use super::super::wire::Attributes;
+use super::kind::{
+    IFLA_BR_AGEING_TIME, IFLA_BR_FORWARD_DELAY, IFLA_BR_PRIORITY, IFLA_BR_STP_STATE,
+    IFLA_BR_VLAN_FILTERING, IFLA_IPVLAN_MODE, IFLA_MACVLAN_MODE, IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL,
+    IFLA_VXLAN_GROUP, IFLA_VXLAN_GROUP6, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK,
+    IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, IFLA_VXLAN_TTL, IpvlanMode, MacvlanMode,
+    VlanProtocol, duration,
+};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The settings of an interface that others of its kind may have otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[doc(alias = "IFLA_INFO_DATA")]
+pub enum LinkData {
+    /// Of a [bridge](super::Link::bridge_with).
+    #[non_exhaustive]
+    Bridge {
+        /// Whether it passes frames between ports of the same VLAN only.
+        vlan_filtering: bool,
+        /// Whether it takes part in a spanning tree.
+        stp: bool,
+        /// How long it remembers where an address is.
+        ageing_time: Duration,
+        /// How long a port listens and how long it learns before it forwards, with a spanning tree.
+        forward_delay: Duration,
+        /// Its priority in the spanning tree.
+        priority: u16,
+    },
+    /// Of a [macvlan](super::Link::macvlan).
+    #[non_exhaustive]
+    Macvlan {
+        /// To whom it can talk.
+        mode: MacvlanMode,
+    },
+    /// Of an [ipvlan](super::Link::ipvlan).
+    #[non_exhaustive]
+    Ipvlan {
+        /// Where it takes packets apart.
+        mode: IpvlanMode,
+    },
+    /// Of a [vlan](super::Link::vlan).
+    #[non_exhaustive]
+    Vlan {
+        /// The tag.
+        id: u16,
+        /// The sort of the tag.
+        protocol: VlanProtocol,
+    },
+    /// Of a [vxlan](super::Link::vxlan).
+    #[non_exhaustive]
+    Vxlan {
+        /// The number of the network.
+        id: u32,
+        /// The address that packets are sent from.
+        local: Option<IpAddr>,
+        /// The other end of the tunnel, or a multicast group.
+        remote: Option<IpAddr>,
+        /// The UDP port.
+        port: u16,
+        /// The interface that packets are sent by.
+        dev: Option<u32>,
+        /// Whether it learns from what comes in behind which other end addresses are.
+        learning: bool,
+        /// The time to live of packets; 0 for what the kernel chooses.
+        ttl: u8,
+    },
+}
+
+impl LinkData {
+    /// `None` for other kinds, and for what is not known here.
+    pub(super) fn parse(info: Attributes<'_>) -> Option<Self> {
+        let kind = info.get(libc::IFLA_INFO_KIND)?.str()?;
+        let data = info.get(libc::IFLA_INFO_DATA)?.attributes();
+        let u8 = |attribute| data.get(attribute)?.u8();
+        let u16 = |attribute| data.get(attribute)?.u16();
+        let u32 = |attribute| data.get(attribute)?.u32();
+        let be16 = |attribute| data.get(attribute)?.be16();
+        let address = |attribute| from_octets(data.get(attribute)?.value);
+        Some(match kind {
+            "bridge" => Self::Bridge {
+                vlan_filtering: u8(IFLA_BR_VLAN_FILTERING).is_some_and(|on| on != 0),
+                stp: u32(IFLA_BR_STP_STATE)? != 0,
+                ageing_time: duration(u32(IFLA_BR_AGEING_TIME)?),
+                forward_delay: duration(u32(IFLA_BR_FORWARD_DELAY)?),
+                priority: u16(IFLA_BR_PRIORITY)?,
+            },
+            "macvlan" => Self::Macvlan {
+                mode: MacvlanMode::of(u32(IFLA_MACVLAN_MODE)?)?,
+            },
+            "ipvlan" => Self::Ipvlan {
+                mode: IpvlanMode::of(u16(IFLA_IPVLAN_MODE)?)?,
+            },
+            "vlan" => Self::Vlan {
+                id: u16(IFLA_VLAN_ID)?,
+                protocol: VlanProtocol::of(be16(IFLA_VLAN_PROTOCOL)?)?,
+            },
+            "vxlan" => Self::Vxlan {
+                id: u32(IFLA_VXLAN_ID)?,
+                local: address(IFLA_VXLAN_LOCAL).or_else(|| address(IFLA_VXLAN_LOCAL6)),
+                remote: address(IFLA_VXLAN_GROUP).or_else(|| address(IFLA_VXLAN_GROUP6)),
+                port: be16(IFLA_VXLAN_PORT)?,
+                dev: u32(IFLA_VXLAN_LINK).filter(|index| *index != 0),
+                learning: u8(IFLA_VXLAN_LEARNING)? != 0,
+                ttl: u8(IFLA_VXLAN_TTL)?,
+            },
+            _ => return None,
+        })
+    }
+}
