@@ -172,7 +172,7 @@ fn against_ip() {
 
 fn pool() {
     let pool = NetPool::new(ROUNDS).expect("a thread");
-    pool.fill();
+    pool.fill().expect("root");
     // While it is refilled, taking from it would be measured beside that.
     let mut taken = Vec::new();
     let [take, make] = interleave(

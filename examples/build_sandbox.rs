@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --example build_sandbox -- --output target make -j4
-//! cargo run --example build_sandbox -- --overlay --timeout 600 --tools ~/.cargo ./configure
+//! cargo run --example build_sandbox -- --overlay --timeout 600 --tools /opt/toolchain ./configure
 //! ```
 //!
 //! It needs no privilege. It ends as the build ends, or with 124 when the time is up, as timeout(1) does.
@@ -19,6 +19,16 @@ const USAGE: &str =
     "usage: build_sandbox [--source DIR] [--overlay] [--output DIR] [--tools DIR]...
                      [--timeout SECONDS] COMMAND [ARG ...]";
 const GIB: u64 = 1 << 30;
+/// What programs look up. Not all of `/etc`: run by root, the build would be able to read what only root may.
+const SETTINGS: [&str; 7] = [
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/ssl/certs",
+];
 const SIGTERM: i32 = 15;
 /// How long the build may take to clean up when its time is up.
 const GRACE: Duration = Duration::from_secs(2);
@@ -83,7 +93,6 @@ fn sandbox(build: &Build) -> Result<Sandbox> {
         .user_map(IdMap::identity())
         .hostname("build")
         .bind_ro("/usr", "/usr")
-        .bind_ro_try("/etc", "/etc")
         .tmpfs_with("/tmp", Tmpfs::new().size(2 * GIB));
     for name in ["bin", "sbin", "lib", "lib64"] {
         let path = PathBuf::from("/").join(name);
@@ -91,6 +100,9 @@ fn sandbox(build: &Build) -> Result<Sandbox> {
             Ok(target) => sandbox.symlink(target, path),
             Err(_) => sandbox.bind_ro_try(&path, &path),
         };
+    }
+    for name in SETTINGS {
+        sandbox = sandbox.bind_ro_try(name, name);
     }
     for tools in &build.tools {
         sandbox = sandbox.bind_ro(tools, tools);

@@ -287,6 +287,9 @@ impl Child {
 
     /// Waits for the end of the program, but not longer than this.
     ///
+    /// Pipes are not read meanwhile: a program that fills one goes on when it is read, and so may wait until its time is
+    /// up. Read them on another thread, or use the feature `tokio`.
+    ///
     /// # Errors
     /// As [`wait`](Self::wait).
     ///

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ringfence::support::Report;
+use ringfence::{IdMap, Sandbox};
 
 /// Every lower-case path in backquotes in these is the name of a test.
 const PAGES_THAT_NAME_TESTS: [&str; 2] = ["docs/security.md", "docs/kernel-features.md"];
@@ -189,6 +190,37 @@ fn links_between_pages_lead_somewhere() {
             assert!(path.exists(), "{}: {target}", page.display());
         }
     }
+}
+
+/// In the documentation they are modules, and the directories around them are not there.
+#[test]
+fn pages_that_the_documentation_shows_have_no_relative_links() {
+    for included in read("src/guide.rs").split("include_str!(\"../").skip(1) {
+        let page = included.split('"').next().unwrap();
+        if page == "README.md" {
+            continue; // compiled for its programs only
+        }
+        for link in read(page).split("](").skip(1) {
+            let target = link.split(')').next().unwrap();
+            assert!(target.contains("://"), "{page}: {target}");
+        }
+    }
+}
+
+/// The first steps of the plan that the README prints.
+#[test]
+fn the_plan_of_the_readme_is_as_printed() {
+    let sandbox = Sandbox::new().user().user_map(IdMap::root()).mount();
+    let plan = sandbox.command("true").compile().unwrap().to_string();
+    let uid = rustix::process::getuid().to_string();
+    let page = read("README.md");
+    let (_, printed) = page.split_once("new namespaces:").unwrap();
+    let (steps, _) = printed.split_once("\n...").unwrap();
+    let steps = steps.replace("1000", &uid);
+    assert!(
+        plan.starts_with(&format!("new namespaces:{steps}")),
+        "{plan}"
+    );
 }
 
 #[test]

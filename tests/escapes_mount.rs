@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use common::{in_forked_child, isolated_as_both, require};
 use inside::{Kernel, in_tmpfs, namespaces, programs, sh, texts, try_sh};
-use ringfence::{Bind, ErrorKind, Rootfs, Sandbox, Step};
+use ringfence::{Bind, ErrorKind, Overlay, Rootfs, Sandbox, Step};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::UnshareFlags;
 use tempfile::TempDir;
 
 /// Runs the body for each kind of sandbox that the caller may have, by each way to mount. Every run has a
@@ -414,6 +415,76 @@ fn cgroups_are_read_only() {
              echo done",
         );
         assert_eq!(said, "1\n1\ndone\n");
+    });
+}
+
+/// A directory that the sandbox has made, and covered since by what the attacker writes to, is not made in as if it
+/// were still the sandbox's own.
+#[test]
+fn nothing_is_made_in_a_directory_that_has_been_covered() {
+    isolated_as_both(|| {
+        require!(userns, new_proc);
+        on_each(|scene| {
+            scene.link("victim", "shared/b");
+            let shared = scene.path("shared");
+            let base = || scene.in_tmpfs().dir("/a").dir("/a/b");
+            for covered in [
+                base().bind(&shared, "/a"),
+                base().symlink("a", "/l").bind(&shared, "/l"),
+                base().symlink("/", "/l").bind(&shared, "/l/a"),
+                base()
+                    .overlay("/l", Overlay::new(&shared).throwaway())
+                    .bind(&shared, "/a"),
+            ] {
+                for sandbox in [
+                    covered.clone().dir("/a/b/c"),
+                    covered.clone().tmpfs("/a/b/c"),
+                    covered.clone().file("/a/b/c", "text"),
+                    covered.clone().symlink("x", "/a/b/c"),
+                    covered.clone().bind_ro(&shared, "/a/b/c"),
+                ] {
+                    // Where the link leads inside, nothing is; so it may be an error, but never be outside.
+                    let _ = try_sh(&sandbox, "true");
+                    scene.assert_untouched();
+                }
+            }
+        });
+    });
+}
+
+/// The same where the root is made in the caller's mount namespace, to be copied.
+#[test]
+fn a_template_is_made_in_no_directory_that_has_been_covered() {
+    isolated_as_both(|| {
+        require!(root, kernel(6, 15));
+        let status = in_forked_child(|| {
+            // If a mount went astray, it would be here, and must go with this process.
+            common::sys::unshare(UnshareFlags::NEWNS).unwrap();
+            mount_change(
+                c"/",
+                MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+            )
+            .unwrap();
+            let scene = Scene::new(Sandbox::new().mount());
+            scene.link("victim", "shared/b");
+            let before = common::probe::mountinfo("self").unwrap();
+            let shared = scene.path("shared");
+            let sandbox = programs(scene.base.clone().rootfs(Rootfs::tmpfs().read_only()))
+                .template()
+                .dir("/a")
+                .dir("/a/b")
+                .bind(&shared, "/a");
+            for sandbox in [
+                sandbox.clone().dir("/a/b/c"),
+                sandbox.bind_ro(&shared, "/a/b/c"),
+            ] {
+                let _ = try_sh(&sandbox, "true");
+                assert_eq!(common::probe::mountinfo("self").unwrap(), before);
+                scene.assert_untouched();
+            }
+            0
+        });
+        assert!(status.success(), "{status}");
     });
 }
 

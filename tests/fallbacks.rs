@@ -184,7 +184,7 @@ fn of_a_child_that_dies_with_its_parent() {
     });
 }
 
-/// Before Linux 6.3 a program enters a new time namespace only if a process is born into it.
+/// Before Linux 6.2 a program enters a new time namespace only if a process is born into it.
 #[test]
 fn of_a_time_namespace_on_an_older_kernel() {
     isolated_as_both(|| {

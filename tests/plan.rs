@@ -356,7 +356,7 @@ fn printed(plan: &Plan) -> String {
 #[test]
 fn a_plan_prints_every_step() {
     isolated_as_both(|| {
-        require!(userns, timens, kernel(6, 3));
+        require!(userns, timens, kernel(6, 2));
         let plan = Sandbox::new()
             .all()
             .user_map(IdMap::root())

@@ -584,6 +584,41 @@ fn no_descriptor_leads_out() {
     });
 }
 
+/// The same where only the root directory is changed: the image may hold a link to such a descriptor.
+#[test]
+fn no_descriptor_leads_out_of_a_changed_root() {
+    isolated_as_both(|| {
+        require!(userns, new_proc);
+        let dir = TempDir::new().unwrap();
+        let host = fs::File::open("/").unwrap();
+        for number in 20..24 {
+            sys::dup_over(&host, number).unwrap();
+        }
+        for engine in ENGINES {
+            let base = Sandbox::new().user().user_map(IdMap::root()).pid().mount();
+            let sandbox = base.engine(engine).chroot(dir.path()).proc("/proc");
+            let sandbox = ["/bin", "/lib", "/lib64", "/usr"]
+                .into_iter()
+                .filter(|path| fs::metadata(path).is_ok())
+                .fold(sandbox, |sandbox, path| sandbox.bind_ro(path, path));
+            for number in 0..40 {
+                let link = dir.path().join(format!("work{number}"));
+                let _ = symlink(format!("/proc/self/fd/{number}"), &link);
+                for dir in [format!("/work{number}"), format!("work{number}")] {
+                    let command = shell(&sandbox, "ls -d home").current_dir(&dir);
+                    // By pipes, for which descriptors are kept as well.
+                    let error = command.output().map(drop).unwrap_err();
+                    assert_eq!(error.step(), Some(Step::CurrentDir), "{dir}: {error:?}");
+                }
+            }
+            for dir in ["/usr", "usr"] {
+                let said = shell(&sandbox, "pwd").current_dir(dir).output().unwrap();
+                assert_eq!(String::from_utf8_lossy(&said.stdout), "/usr\n");
+            }
+        }
+    });
+}
+
 #[test]
 fn entries_without_a_root_go_into_the_inherited_one() {
     isolated_as_both(|| {

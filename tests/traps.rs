@@ -242,6 +242,48 @@ fn a_timer_of_the_set_up_does_not_reach_the_program() {
     });
 }
 
+/// A crash leaves a core file in this directory, which is the working directory.
+fn core_files_here() -> Result<tempfile::TempDir, String> {
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let mut limit = getrlimit(Resource::Core);
+    if pattern.contains(['|', '/']) || limit.maximum.is_some_and(|most| most < 1 << 30) {
+        return Err(format!("core_pattern is {pattern:?}, the limit {limit:?}"));
+    }
+    limit.current = limit.maximum;
+    setrlimit(Resource::Core, limit).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    rustix::process::chdir(dir.path()).unwrap();
+    Ok(dir)
+}
+
+/// A signal that has come while they were blocked acts before the program does, and on the caller's memory.
+#[test]
+fn a_signal_that_waited_leaves_no_core_file_of_the_caller() {
+    isolated_as_both(|| {
+        require!(userns);
+        let dir = match core_files_here() {
+            Ok(dir) => dir,
+            Err(why) => return require::missing(common::test_name!(), "core_file", &why),
+        };
+        let uid = rustix::process::getuid().as_raw();
+        let gid = rustix::process::getgid().as_raw();
+        let sandbox = Sandbox::new().user().user_map(IdMap::root());
+        let sandbox = sandbox.map_writer(move |child| {
+            let file = |name| format!("/proc/{}/{name}", child.id());
+            fs::write(file("setgroups"), "deny")?;
+            fs::write(file("uid_map"), format!("0 {uid} 1"))?;
+            fs::write(file("gid_map"), format!("0 {gid} 1"))?;
+            let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::QUIT)?;
+            Ok(())
+        });
+        let error = sandbox.command("/bin/true").spawn().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DiedBeforeExec, "{error:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a core file");
+        rustix::process::chdir("/").unwrap();
+    });
+}
+
 /// Makes a call end this thread's process, and its children, with SIGSYS and a core file.
 fn crash_at(call: libc::c_long) {
     let statement = |code: u32, jf, k| libc::sock_filter {
@@ -272,16 +314,10 @@ fn crash_at(call: libc::c_long) {
 fn a_crash_leaves_no_core_file_of_the_caller() {
     isolated_as_both(|| {
         require!(userns);
-        let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
-        let mut limit = getrlimit(Resource::Core);
-        if pattern.contains(['|', '/']) || limit.maximum.is_some_and(|most| most < 1 << 30) {
-            let why = format!("core_pattern is {pattern:?}, the limit {limit:?}");
-            return require::missing(common::test_name!(), "core_file", &why);
-        }
-        limit.current = limit.maximum;
-        setrlimit(Resource::Core, limit).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        rustix::process::chdir(dir.path()).unwrap();
+        let dir = match core_files_here() {
+            Ok(dir) => dir,
+            Err(why) => return require::missing(common::test_name!(), "core_file", &why),
+        };
         let files = || fs::read_dir(dir.path()).unwrap().count();
         let plan = named().command("/bin/true").compile().unwrap();
         crash_at(libc::SYS_sethostname);

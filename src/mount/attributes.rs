@@ -17,7 +17,7 @@ bitflags::bitflags! {
         const NODEV = 1 << 2;
         /// No program can be executed.
         const NOEXEC = 1 << 3;
-        /// No symbolic link is followed (Linux 5.10).
+        /// No symbolic link is followed (Linux 5.14).
         const NOSYMFOLLOW = 1 << 4;
         /// Access times are not noted.
         const NOATIME = 1 << 5;

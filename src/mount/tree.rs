@@ -146,7 +146,7 @@ impl Tree {
     /// in the user namespace of the file system.
     ///
     /// # Kernel
-    /// Linux 5.12; which file systems know it differs, tmpfs 6.3, overlay 6.7 as a layer only.
+    /// Linux 5.12; which file systems know it differs, tmpfs 6.3, overlay 5.19 for its layers only.
     #[doc(alias = "MOUNT_ATTR_IDMAP")]
     pub fn idmapped(self, user_namespace: impl AsFd, recursion: Recursion) -> Result<Self> {
         let userns = user_namespace.as_fd().as_raw_fd();

@@ -8,9 +8,14 @@ use super::wire::{Message, Received, array};
 use crate::error::{Error, Result, Step};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-/// `IFA_FLAGS` of <linux/if_addr.h>.
+// <linux/if_addr.h>
+const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+/// `INFINITY_LIFE_TIME` of the kernel.
+const FOREVER: u32 = u32::MAX;
 
 /// How far an address or a route is of use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -71,8 +76,18 @@ pub struct Address {
     /// Whether an IPv6 address is used without asking first whether somebody else has it, which takes
     /// more than a second.
     pub nodad: bool,
+    /// Whether there is no route to its network, which the kernel would make otherwise.
+    pub noprefixroute: bool,
+    /// How long it is there, in whole seconds; for ever, if not set. What is listed is the rest.
+    pub valid: Option<Duration>,
+    /// How long new connections begin from it, in whole seconds; as long as it is valid, if not set.
+    pub preferred: Option<Duration>,
     /// Whether an IPv6 address cannot be used yet, as it is being asked for.
     pub tentative: bool,
+    /// Whether an IPv6 address cannot be used at all, as somebody else has it.
+    pub dad_failed: bool,
+    /// Whether new connections do not begin from it any more.
+    pub deprecated: bool,
 }
 
 impl Address {
@@ -85,7 +100,12 @@ impl Address {
             broadcast: None,
             scope: Scope::GLOBAL,
             nodad: false,
+            noprefixroute: false,
+            valid: None,
+            preferred: None,
             tentative: false,
+            dad_failed: false,
+            deprecated: false,
         }
     }
 
@@ -114,6 +134,35 @@ impl Address {
         self
     }
 
+    /// Without a route to its network, which the kernel would make otherwise.
+    #[doc(alias = "IFA_F_NOPREFIXROUTE")]
+    pub fn noprefixroute(mut self) -> Self {
+        self.noprefixroute = true;
+        self
+    }
+
+    /// How long it is there, in whole seconds, at least one.
+    #[doc(alias = "valid_lft")]
+    pub fn valid(mut self, time: Duration) -> Self {
+        self.valid = Some(time);
+        self
+    }
+
+    /// How long new connections begin from it, in whole seconds, of which there may be none; not longer than it is
+    /// [valid](Self::valid).
+    #[doc(alias = "preferred_lft")]
+    pub fn preferred(mut self, time: Duration) -> Self {
+        self.preferred = Some(time);
+        self
+    }
+
+    /// The lifetimes in seconds, as the kernel has them: preferred and valid.
+    fn lifetimes(&self) -> [u32; 2] {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(FOREVER);
+        let valid = self.valid.map_or(FOREVER, seconds);
+        [self.preferred.map_or(valid, seconds), valid]
+    }
+
     fn check(&self) -> Result<()> {
         let address = self.net.address();
         let wrong_peer = self
@@ -122,7 +171,13 @@ impl Address {
         let what = match self.broadcast {
             _ if wrong_peer => "has a peer of the other family",
             Some(_) if address.is_ipv6() => "is of IPv6, which has no broadcasts",
-            _ => return Ok(()),
+            _ => match self.lifetimes() {
+                [_, 0] => "is valid for less than a second",
+                [preferred, valid] if preferred > valid => {
+                    "is preferred for longer than it is valid"
+                }
+                _ => return Ok(()),
+            },
         };
         Err(Error::invalid("address", format!("{} {what}", self.net)))
     }
@@ -152,8 +207,19 @@ impl Entry for Address {
         if let Some(broadcast) = self.broadcast {
             put(&mut message, libc::IFA_BROADCAST, broadcast.into());
         }
-        if self.nodad {
-            message.u32(IFA_FLAGS, libc::IFA_F_NODAD);
+        let flags = [
+            (self.nodad, libc::IFA_F_NODAD),
+            (self.noprefixroute, IFA_F_NOPREFIXROUTE),
+        ];
+        let flags = flags.iter().filter(|(is_set, _)| *is_set);
+        let flags = flags.fold(0, |all, (_, flag)| all | flag);
+        if flags != 0 {
+            message.u32(IFA_FLAGS, flags);
+        }
+        if kind == Self::NEW && self.lifetimes() != [FOREVER; 2] {
+            let [preferred, valid] = self.lifetimes().map(u32::to_ne_bytes);
+            let info = [preferred, valid, [0; 4], [0; 4]];
+            message.bytes(IFA_CACHEINFO, info.as_flattened());
         }
         Ok(message)
     }
@@ -162,12 +228,14 @@ impl Entry for Address {
         let (fixed, attributes) = message.split(Self::FIXED)?;
         let (mut local, mut address, mut broadcast) = (None, None, None);
         let mut flags = u32::from(fixed[2]);
+        let mut lifetimes = [None; 2];
         for attribute in attributes {
             match attribute.kind {
                 libc::IFA_LOCAL => local = from_octets(attribute.value),
                 libc::IFA_ADDRESS => address = from_octets(attribute.value),
                 libc::IFA_BROADCAST => broadcast = from_octets(attribute.value),
                 IFA_FLAGS => flags = attribute.u32()?,
+                IFA_CACHEINFO => lifetimes = [0, 4].map(|at| lifetime(attribute.value, at)),
                 _ => {}
             }
         }
@@ -183,11 +251,22 @@ impl Entry for Address {
             },
             scope: Scope(fixed[3]),
             nodad: flags & libc::IFA_F_NODAD != 0,
+            noprefixroute: flags & IFA_F_NOPREFIXROUTE != 0,
+            preferred: lifetimes[0],
+            valid: lifetimes[1],
             tentative: flags & libc::IFA_F_TENTATIVE != 0,
+            dad_failed: flags & libc::IFA_F_DADFAILED != 0,
+            deprecated: flags & libc::IFA_F_DEPRECATED != 0,
         })
     }
 
     fn describe(&self) -> String {
         format!("{} dev {}", self.net, self.link)
     }
+}
+
+/// A lifetime in the `struct ifa_cacheinfo`, unless it is for ever.
+fn lifetime(value: &[u8], at: usize) -> Option<Duration> {
+    let seconds = u32::from_ne_bytes(array(value, at)?);
+    (seconds != FOREVER).then(|| Duration::from_secs(seconds.into()))
 }

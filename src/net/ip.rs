@@ -99,6 +99,18 @@ impl IpNet {
         })
     }
 
+    /// Which [`nth`](Self::nth) of the network an address is.
+    pub(super) fn position(&self, address: IpAddr) -> Option<u128> {
+        let first = self.network().address;
+        let position = match (first, address) {
+            _ if !self.contains(address) => return None,
+            (IpAddr::V4(first), IpAddr::V4(it)) => u128::from(it.to_bits() - first.to_bits()),
+            (IpAddr::V6(first), IpAddr::V6(it)) => it.to_bits() - first.to_bits(),
+            _ => return None,
+        };
+        Some(position)
+    }
+
     /// The bits of the prefix.
     pub(super) fn mask(&self) -> IpAddr {
         match self.address {
@@ -311,6 +323,12 @@ mod tests {
         assert_eq!(lab.nth(0), Some("10.9.0.4".parse().unwrap()));
         assert_eq!(lab.nth(3), Some("10.9.0.7".parse().unwrap()));
         assert_eq!(lab.nth(4), None);
+        assert_eq!(lab.position("10.9.0.7".parse().unwrap()), Some(3));
+        assert_eq!(lab.position("10.9.0.8".parse().unwrap()), None);
+        assert_eq!(
+            net("fd00::/64").position("fd00::1:0".parse().unwrap()),
+            Some(0x1_0000)
+        );
         assert_eq!(net("10.0.0.1/32").nth(1), None);
         assert_eq!(net("fd00::/64").nth(1 << 64), None);
         assert_eq!(

@@ -67,10 +67,10 @@ pub use link::{
 };
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
-pub use network::{Member, Network, NetworkBuilder};
+pub use network::{Member, Membership, Network, NetworkBuilder};
 pub use next_hop::NextHop;
-pub use nft::{Forward, Nft, Ports, Publish, Table};
+pub use nft::{Forward, Nft, Ports, Publish, Snat, Table};
 pub use pool::NetPool;
-pub use route::{Route, RouteKind};
+pub use route::{Route, RouteKind, RouteOption, RoutePreference};
 pub use rule::{Family, Rule, RuleAction};
 pub use uplink::{Uplink, UplinkBuilder};

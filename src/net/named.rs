@@ -19,6 +19,7 @@
 use crate::error::{Error, Result, Step};
 use crate::ns::{Kind, Namespace, NamespaceIds, Net, netns_names, unpin_netns};
 use crate::sandbox::{Command, Sandbox};
+use rustix::fs::StatVfsMountFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -30,6 +31,9 @@ use std::path::Path;
 const DIRECTORY: &str = "/run/netns";
 /// Where each name may have files for those of `/etc`.
 const ETC: &str = "/etc/netns";
+const SYS: &str = "/sys";
+/// `USER_NS_INIT_INO` of <linux/nsfs.h>.
+const INITIAL_USER: u64 = 0xEFFF_FFFD;
 
 /// Makes a namespace of this name, with its loopback interface up (ip-netns(8) leaves it down).
 ///
@@ -114,11 +118,19 @@ pub fn pids(name: &str) -> Result<Vec<u32>> {
 /// shows this network namespace and each file or directory in `/etc/netns/NAME` lies over that of the same name in
 /// `/etc`, where there is one.
 ///
+/// `/sys` is as ip-netns(8) makes it, but for nosuid, nodev and noexec: it can be written, below `/sys/class/net` and,
+/// for root, everywhere else as well. In a user namespace it is read-only if that of the caller is, since the kernel lets
+/// none be hidden behind a writable one. For less there is [`Sandbox::join`] with [`Sandbox::sysfs`].
+///
 /// # Errors
 /// Those of [`open`], and what reading that directory gives; it is no error if it is missing.
 pub fn command(name: &str, program: impl AsRef<OsStr>) -> Result<Command> {
     let namespace = open(name)?;
-    let mut sandbox = Sandbox::new().join(&namespace).mount().sysfs("/sys");
+    let sandbox = Sandbox::new().join(&namespace).mount();
+    let mut sandbox = match can_write_sys() {
+        true => sandbox.sysfs_writable(SYS),
+        false => sandbox.sysfs(SYS),
+    };
     let directory = Path::new(ETC).join(name);
     let failed = |error| Error::io(Step::Bind, directory.display(), error);
     let entries = match std::fs::read_dir(&directory) {
@@ -133,6 +145,18 @@ pub fn command(name: &str, program: impl AsRef<OsStr>) -> Result<Command> {
         }
     }
     Ok(sandbox.command(program))
+}
+
+/// Whether a new `/sys` may be written, where ip-netns(8) finds out by unmounting the old one.
+fn can_write_sys() -> bool {
+    let ids = NamespaceIds::current().ok();
+    let user = ids.and_then(|ids| ids.get(Kind::User));
+    let is_initial = user.is_some_and(|user| user.inode() == INITIAL_USER);
+    let is_read_only = || {
+        let found = rustix::fs::statvfs(SYS);
+        found.is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+    };
+    is_initial || !is_read_only()
 }
 
 /// What became of a name.

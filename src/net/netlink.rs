@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::batch::{Batch, Change, Indexes};
-use super::entry::Entry;
+use super::entry::{Deletable, Entry};
 use super::fail::Deed;
 use super::fdb::FdbEntry;
 use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg};
@@ -172,13 +172,17 @@ impl Netlink {
     }
 
     fn list<T: Entry>(&self) -> Result<Vec<T>> {
+        let found = self.dump(T::dump());
+        found.map_err(|refusal| self.deed(T::STEP, "list").refused(&refusal, None))
+    }
+
+    fn dump<T: Entry>(&self, request: Message) -> Result<Vec<T>, Refusal> {
         let parse = |message: &super::wire::Received<'_>| {
             (message.kind == T::NEW)
                 .then(|| T::parse(message))
                 .flatten()
         };
-        let found = self.socket().dump(T::dump(), parse);
-        found.map_err(|refusal| self.deed(T::STEP, "list").refused(&refusal, None))
+        self.socket().dump(request, parse)
     }
 
     /// Several changes that are made together: in one call to the kernel, and all or none.
@@ -291,6 +295,47 @@ impl Netlink {
         self.deed(Step::Link, what)
     }
 
+    /// Adds an address; if the interface has it already, it gets these lifetimes and, for IPv6, these flags and this
+    /// peer. What else it has stays.
+    ///
+    /// As what was there is gone, this does not fit in a [batch](Self::batch).
+    ///
+    /// # Errors
+    /// What the kernel gives.
+    #[doc(alias = "NLM_F_REPLACE")]
+    pub fn replace_address(&self, address: &Address) -> Result<()> {
+        self.replace(address)
+    }
+
+    /// Adds a route, in the place of the one to its destination that has the same metric and type of service, if
+    /// there is one. Packets find one or the other at any time.
+    ///
+    /// As what was there is gone, this does not fit in a [batch](Self::batch).
+    ///
+    /// # Errors
+    /// What the kernel gives.
+    #[doc(alias = "NLM_F_REPLACE")]
+    pub fn replace_route(&self, route: &Route) -> Result<()> {
+        self.replace(route)
+    }
+
+    /// Adds a neighbour, in the place of what was known or learned of its address.
+    ///
+    /// As what was there is gone, this does not fit in a [batch](Self::batch).
+    ///
+    /// # Errors
+    /// What the kernel gives.
+    #[doc(alias = "NLM_F_REPLACE")]
+    pub fn replace_neighbour(&self, neighbour: &Neighbour) -> Result<()> {
+        self.replace(neighbour)
+    }
+
+    fn replace<T: Entry>(&self, entry: &T) -> Result<()> {
+        let deed = self.deed(T::STEP, format!("replace {}", entry.describe()));
+        let message = entry.replace(&mut Indexes::new(self))?;
+        self.one(deed, message)
+    }
+
     /// Removes an address.
     ///
     /// # Errors
@@ -299,12 +344,17 @@ impl Netlink {
         self.delete(address)
     }
 
-    /// Removes a route.
+    /// Removes a route: of several to its destination the one with its metric and its type of service, and of those
+    /// the one that has all that is set in this one. A listed one is removed itself, and no other.
+    ///
+    /// The kernel is asked first which there are, since it would delete the first that it finds: this takes longer the
+    /// more routes there are in the table.
     ///
     /// # Errors
-    /// `ESRCH` if there is none like this.
+    /// `ESRCH` if there is none like this; [`ErrorKind::InvalidInput`] if the kernel, which does not compare
+    /// everything, would delete another that it finds before.
     pub fn delete_route(&self, route: &Route) -> Result<()> {
-        self.delete(route)
+        self.delete_exactly(route, "route", Errno::SRCH)
     }
 
     /// Removes a neighbour.
@@ -323,12 +373,40 @@ impl Netlink {
         self.delete(entry)
     }
 
-    /// Removes a rule.
+    /// Removes a rule: one that is for the same packets and does the same with them, at any priority if none is set.
+    ///
+    /// The kernel is asked first which there are, since it would delete the first that it finds.
     ///
     /// # Errors
-    /// `ENOENT` if there is none like this.
+    /// `ENOENT` if there is none like this; [`ErrorKind::InvalidInput`] if the kernel, which does not compare
+    /// everything, would delete another that it finds before.
     pub fn delete_rule(&self, rule: &Rule) -> Result<()> {
-        self.delete(rule)
+        self.delete_exactly(rule, "rule", Errno::NOENT)
+    }
+
+    fn delete_exactly<T: Deletable>(
+        &self,
+        entry: &T,
+        setter: &'static str,
+        missing: Errno,
+    ) -> Result<()> {
+        let mut indexes = Indexes::new(self);
+        let deed = self.deed(T::STEP, format!("delete {}", entry.describe()));
+        let entry = entry.as_listed(&mut indexes)?;
+        let listed = match self.dump(entry.dump_beside()) {
+            // There is no such table.
+            Err(refusal) if refusal.errno == Errno::NOENT => Vec::new(),
+            other => other.map_err(|refusal| deed.refused(&refusal, None))?,
+        };
+        match entry.find(&listed) {
+            None => Err(deed.refused(&Refusal::none("recvfrom", missing), None)),
+            Some((meant, Some(taken))) => {
+                let [meant, taken] = [meant, taken].map(Entry::describe);
+                let what = format!("in the place of {meant} the kernel would delete {taken}");
+                Err(Error::invalid(setter, what))
+            }
+            Some((meant, None)) => self.one(deed, meant.delete(&mut indexes)?),
+        }
     }
 
     fn delete<T: Entry>(&self, entry: &T) -> Result<()> {

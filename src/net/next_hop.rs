@@ -1,6 +1,7 @@
 //! The next hops of a route that has several.
 
 use super::batch::Indexes;
+use super::entry::{Others, fits};
 use super::ip::{from_octets, put};
 use super::link::LinkRef;
 use super::wire::{Attributes, Hop, Hops, Message};
@@ -29,15 +30,17 @@ pub struct NextHop {
     pub weight: u16,
     /// Whether the gateway is taken to be on the link, whatever the addresses say.
     pub onlink: bool,
+    others: Others,
 }
 
 impl NextHop {
-    fn new(via: Option<IpAddr>, dev: Option<LinkRef>) -> Self {
+    pub(super) fn new(via: Option<IpAddr>, dev: Option<LinkRef>) -> Self {
         Self {
             via,
             dev,
             weight: 1,
             onlink: false,
+            others: Others::default(),
         }
     }
 
@@ -67,6 +70,17 @@ impl NextHop {
     pub fn onlink(mut self) -> Self {
         self.onlink = true;
         self
+    }
+
+    /// The numbers `RTA_*` of what the kernel has listed of it and there is no field for.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<u16> {
+        self.others.kinds()
+    }
+
+    /// Whether the kernel may take a listed one for this one.
+    pub(super) fn takes(&self, listed: &Self) -> bool {
+        fits(&self.via, &listed.via) && fits(&self.dev, &listed.dev)
     }
 }
 
@@ -112,6 +126,7 @@ pub(super) fn put_all(
                 if let Some(via) = hop.via {
                     put_gateway(message, via, is_ipv4);
                 }
+                hop.others.put(message);
             });
         }
     });
@@ -141,11 +156,29 @@ pub(super) fn gateway(attributes: Attributes<'_>) -> Option<IpAddr> {
 }
 
 pub(super) fn parse(value: &[u8]) -> Vec<NextHop> {
-    let hop = |hop: Hop<'_>| NextHop {
-        via: gateway(hop.attributes),
-        dev: (hop.index != 0).then_some(LinkRef::Index(hop.index)),
-        weight: u16::from(hop.share) + 1,
-        onlink: hop.flags & ONLINK != 0,
+    let hop = |hop: Hop<'_>| {
+        let mut others = Others::default();
+        for attribute in hop.attributes {
+            if ![libc::RTA_GATEWAY, RTA_VIA].contains(&attribute.kind) {
+                others.keep(attribute);
+            }
+        }
+        NextHop {
+            via: gateway(hop.attributes),
+            dev: (hop.index != 0).then_some(LinkRef::Index(hop.index)),
+            weight: u16::from(hop.share) + 1,
+            onlink: hop.flags & ONLINK != 0,
+            others,
+        }
     };
     Hops(value).map(hop).collect()
+}
+
+/// Whether listed next hops, in whatever order, are those that are asked for, if any are.
+pub(super) fn mean(asked: &[NextHop], listed: &[NextHop]) -> bool {
+    let means = |asked: &NextHop| {
+        let is_it = |hop: &&NextHop| asked.takes(hop) && asked.weight == hop.weight;
+        listed.iter().any(|hop| is_it(&hop))
+    };
+    asked.is_empty() || asked.len() == listed.len() && asked.iter().all(means)
 }

@@ -1,10 +1,12 @@
 //! Network namespaces that are made ahead.
 
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
 use crate::sys::signal::{self, SigSet};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -43,8 +45,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Namespace<Net>>,
-    /// The last one could not be made: nobody tries again until somebody takes one.
-    failed: bool,
+    /// Why the last one could not be made: nobody tries again until somebody takes one, or is told.
+    failed: Option<Error>,
     closed: bool,
 }
 
@@ -58,7 +60,7 @@ impl NetPool {
     }
 
     /// A pool whose namespaces are set up by this before anybody can take them. One for which it fails is
-    /// dropped.
+    /// dropped. A panic in it is an error as well, and what it had begun is its own affair: it is called again.
     ///
     /// # Errors
     /// Those of [`new`](Self::new).
@@ -86,11 +88,11 @@ impl NetPool {
     /// A namespace that nobody else has had. If none is ready, it is made now.
     ///
     /// # Errors
-    /// Those of [`Namespace::create`] and of the set-up.
+    /// Those of [`Namespace::create`] and of the set-up, with the words of its panic.
     pub fn take(&self) -> Result<Namespace<Net>> {
         let ready = {
             let mut state = self.shared.state();
-            state.failed = false;
+            state.failed = None;
             state.ready.pop_front()
         };
         self.shared.changed.notify_all();
@@ -106,13 +108,21 @@ impl NetPool {
         self.shared.state().ready.len()
     }
 
-    /// Waits until it is full, or one could not be made. Returns how many are ready.
-    pub fn fill(&self) -> usize {
+    /// Waits until it is full. Returns how many are ready.
+    ///
+    /// # Errors
+    /// Why one could not be made since this was told last: those of [`take`](Self::take). What is [`ready`](Self::ready)
+    /// can be taken nevertheless, and the next is tried again.
+    pub fn fill(&self) -> Result<usize> {
         let mut state = self.shared.state();
-        while state.ready.len() < self.shared.size && !state.failed {
+        while state.ready.len() < self.shared.size {
+            if let Some(error) = state.failed.take() {
+                self.shared.changed.notify_all();
+                return Err(error);
+            }
             state = self.shared.wait(state);
         }
-        state.ready.len()
+        Ok(state.ready.len())
     }
 }
 
@@ -138,7 +148,9 @@ impl Shared {
 
     fn make(&self) -> Result<Namespace<Net>> {
         let namespace = Namespace::create()?;
-        (self.setup)(&namespace)?;
+        // The thread has to live on, for somebody may be waiting for it.
+        let set_up = catch_unwind(AssertUnwindSafe(|| (self.setup)(&namespace)));
+        set_up.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
         Ok(namespace)
     }
 
@@ -148,7 +160,7 @@ impl Shared {
         let _ = signal::set_mask(SigSet::MAX);
         let mut state = self.state();
         while !state.closed {
-            if state.failed || state.ready.len() >= self.size {
+            if state.failed.is_some() || state.ready.len() >= self.size {
                 state = self.wait(state);
                 continue;
             }
@@ -157,11 +169,18 @@ impl Shared {
             state = self.state();
             match made {
                 Ok(namespace) => state.ready.push_back(namespace),
-                Err(_) => state.failed = true,
+                Err(error) => state.failed = Some(error),
             }
             self.changed.notify_all();
         }
     }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let what = format!("the set-up panicked: {}", text.unwrap_or("without words"));
+    Error::other(ErrorKind::System, Step::Network, what)
 }
 
 impl fmt::Debug for NetPool {

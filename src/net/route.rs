@@ -1,19 +1,17 @@
 //! Routes.
 
-use super::address::Scope;
-use super::batch::Indexes;
-use super::entry::Entry;
-use super::ip::{AF_INET, IpNet, family, from_octets, put};
-use super::link::LinkRef;
-use super::next_hop::{self, NextHop, ONLINK};
-use super::wire::{Message, Received, array};
-use crate::error::{Error, Result, Step};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod message;
+mod option;
 
-/// `RT_TABLE_COMPAT`: the number is in `RTA_TABLE`.
-const TABLE_COMPAT: u8 = 252;
-/// What the kernel gives an IPv6 route that says nothing else.
-const IP6_METRIC: u32 = 1024;
+use super::address::Scope;
+use super::entry::Others;
+use super::ip::IpNet;
+use super::link::LinkRef;
+use super::next_hop::NextHop;
+use crate::error::{Error, Result};
+pub use option::RouteOption;
+use option::RouteOptions;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What becomes of the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,17 +62,33 @@ impl RouteKind {
     }
 }
 
+/// Which of several IPv6 routers is taken, if all else is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[doc(alias = "RTA_PREF")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum RoutePreference {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
 /// A route, to be added or as it is listed.
+///
+/// What is listed says all that the kernel says, but for what changes by itself, such as a lifetime: what there is no
+/// field for here is kept ([`unknown`](Self::unknown)), and belongs to the route wherever it is added or deleted.
 ///
 /// # Examples
 /// ```no_run
-/// use ringfence::net::{Netlink, NextHop, Route};
+/// use ringfence::net::{Netlink, NextHop, Route, RouteOption};
 /// use std::net::Ipv4Addr;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let netlink = Netlink::current()?;
 /// netlink.add(Route::default_via(Ipv4Addr::new(10, 9, 0, 1)))?;
 /// netlink.add(Route::to("10.10.0.0/16".parse()?).dev("eth1").metric(50).table(100))?;
+/// // With segments that fit through a tunnel, whatever the interface could take.
+/// netlink.add(Route::to("10.12.0.0/16".parse()?).dev("eth1").mtu(1280).option(RouteOption::AdvMss, 1240))?;
 /// // Two ways, of which the first is taken three times as often.
 /// let first = NextHop::via(Ipv4Addr::new(10, 9, 0, 2)).weight(3);
 /// let second = NextHop::via(Ipv4Addr::new(10, 9, 0, 3));
@@ -90,6 +104,10 @@ impl RouteKind {
 pub struct Route {
     /// Where the packets go. A prefix of 0 bits is the default route.
     pub destination: IpNet,
+    /// Only for packets from this network, for IPv6.
+    pub from: Option<IpNet>,
+    /// Only for packets with this type of service, if it is not 0, for IPv4.
+    pub tos: u8,
     /// What becomes of them.
     pub kind: RouteKind,
     /// The gateway. A route with several has [next hops](Self::next_hops) instead.
@@ -98,6 +116,8 @@ pub struct Route {
     pub dev: Option<LinkRef>,
     /// The ways that the route has, if it has several.
     pub next_hops: Vec<NextHop>,
+    /// The next hop object that says where they go; a listed route has its gateways and interfaces beside it.
+    pub nhid: Option<u32>,
     /// The address that packets are sent from, if the sender has not chosen one.
     pub source: Option<IpAddr>,
     /// Of two routes to the same destination the one with the lower number is taken.
@@ -110,6 +130,10 @@ pub struct Route {
     pub scope: Option<Scope>,
     /// Who has made it, one of the kernel's `RTPROT_*`.
     pub protocol: u8,
+    /// Which router is taken, for IPv6.
+    pub preference: RoutePreference,
+    options: RouteOptions,
+    others: Others,
 }
 
 impl Route {
@@ -122,16 +146,22 @@ impl Route {
     pub fn to(destination: IpNet) -> Self {
         Self {
             destination: destination.network(),
+            from: None,
+            tos: 0,
             kind: RouteKind::Unicast,
             via: None,
             dev: None,
             next_hops: Vec::new(),
+            nhid: None,
             source: None,
             metric: None,
             table: Self::MAIN,
             onlink: false,
             scope: None,
             protocol: libc::RTPROT_STATIC,
+            preference: RoutePreference::default(),
+            options: RouteOptions::default(),
+            others: Others::default(),
         }
     }
 
@@ -172,6 +202,33 @@ impl Route {
         self
     }
 
+    /// By the next hop object of this number, in the place of what else says the way. It goes with the object.
+    ///
+    /// # Kernel
+    /// Linux 5.3.
+    #[doc(alias = "RTA_NH_ID")]
+    pub fn nhid(mut self, id: u32) -> Self {
+        self.nhid = Some(id);
+        self
+    }
+
+    /// Only for packets from this network, for IPv6.
+    ///
+    /// # Kernel
+    /// `CONFIG_IPV6_SUBTREES`.
+    #[doc(alias = "RTA_SRC")]
+    pub fn from(mut self, net: IpNet) -> Self {
+        self.from = Some(net);
+        self
+    }
+
+    /// Only for packets with this type of service, for IPv4. The kernel takes the bits `0x1c`.
+    #[doc(alias = "dsfield")]
+    pub fn tos(mut self, tos: u8) -> Self {
+        self.tos = tos;
+        self
+    }
+
     /// The address that packets are sent from, if the sender has not chosen one.
     pub fn source(mut self, address: impl Into<IpAddr>) -> Self {
         self.source = Some(address.into());
@@ -181,6 +238,36 @@ impl Route {
     /// Of two routes to the same destination the one with the lower number is taken.
     pub fn metric(mut self, metric: u32) -> Self {
         self.metric = Some(metric);
+        self
+    }
+
+    /// The largest packet that goes this way, in bytes, where it is less than the interface takes.
+    pub fn mtu(self, mtu: u32) -> Self {
+        self.option(RouteOption::Mtu, mtu)
+    }
+
+    /// What connections that go this way start from.
+    #[doc(alias = "RTA_METRICS")]
+    pub fn option(mut self, option: RouteOption, value: u32) -> Self {
+        self.options.set(option, value);
+        self
+    }
+
+    /// What connections that go this way start from, if it has been set.
+    #[must_use]
+    pub fn option_value(&self, option: RouteOption) -> Option<u32> {
+        self.options.get(option)
+    }
+
+    /// Which router is taken, for IPv6.
+    pub fn preference(mut self, preference: RoutePreference) -> Self {
+        self.preference = preference;
+        self
+    }
+
+    /// Who has made it, one of the kernel's `RTPROT_*`.
+    pub fn protocol(mut self, protocol: u8) -> Self {
+        self.protocol = protocol;
         self
     }
 
@@ -214,6 +301,13 @@ impl Route {
         self.destination.prefix() == 0
     }
 
+    /// The numbers `RTA_*` of what the kernel has listed of it and there is no field for.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<u16> {
+        let of_hops = self.next_hops.iter().flat_map(NextHop::unknown);
+        self.others.kinds().into_iter().chain(of_hops).collect()
+    }
+
     fn scope_number(&self) -> u8 {
         match self.scope {
             Some(scope) => scope.0,
@@ -226,7 +320,7 @@ impl Route {
 
     /// Whether there is a gateway, or as ip-route(8) sees it, may be one.
     fn has_gateways(&self) -> bool {
-        self.via.is_some() || !self.next_hops.is_empty()
+        self.via.is_some() || !self.next_hops.is_empty() || self.nhid.is_some()
     }
 
     /// The interfaces that it names.
@@ -247,6 +341,11 @@ impl Route {
             .is_some_and(|source| source.is_ipv4() != is_ipv4)
         {
             "has a source of the other family"
+        } else if self
+            .from
+            .is_some_and(|from| from.address().is_ipv4() != is_ipv4)
+        {
+            "is for packets from a network of the other family"
         } else if !is_ipv4 && gateways.any(is_of_ipv4) {
             "is of IPv6, and its gateway of IPv4"
         } else if !self.next_hops.is_empty() && (self.via.is_some() || self.dev.is_some()) {
@@ -258,103 +357,5 @@ impl Route {
             "route",
             format!("{} {what}", self.destination),
         ))
-    }
-}
-
-impl Entry for Route {
-    const STEP: Step = Step::Route;
-    const NEW: u16 = libc::RTM_NEWROUTE;
-    const FIXED: usize = 12;
-
-    fn message(&self, kind: u16, flags: u16, indexes: &mut Indexes<'_>) -> Result<Message> {
-        self.check()?;
-        let address = self.destination.address();
-        let mut fixed = [0; Self::FIXED];
-        fixed[0] = family(&address);
-        fixed[1] = self.destination.prefix();
-        fixed[4] = u8::try_from(self.table).unwrap_or(TABLE_COMPAT);
-        fixed[5] = self.protocol;
-        fixed[6] = self.scope_number();
-        fixed[7] = self.kind.number();
-        let route_flags = if self.onlink { u32::from(ONLINK) } else { 0 };
-        fixed[8..].copy_from_slice(&route_flags.to_ne_bytes());
-        let mut message = Message::new(kind, flags, &fixed);
-        if self.destination.prefix() > 0 {
-            put(&mut message, libc::RTA_DST, address);
-        }
-        message.u32(libc::RTA_TABLE, self.table);
-        if let Some(via) = self.via {
-            next_hop::put_gateway(&mut message, via, address.is_ipv4());
-        }
-        if !self.next_hops.is_empty() {
-            next_hop::put_all(&mut message, &self.next_hops, address.is_ipv4(), indexes)?;
-        }
-        if let Some(dev) = &self.dev {
-            message.u32(libc::RTA_OIF, indexes.get(dev)?);
-        }
-        if let Some(source) = self.source {
-            put(&mut message, libc::RTA_PREFSRC, source);
-        }
-        // Without it, a deletion takes the first that it finds.
-        let is_added = kind == Self::NEW;
-        let metric = self
-            .metric
-            .or((address.is_ipv6() && !is_added).then_some(IP6_METRIC));
-        if let Some(metric) = metric {
-            message.u32(libc::RTA_PRIORITY, metric);
-        }
-        Ok(message)
-    }
-
-    fn parse(message: &Received<'_>) -> Option<Self> {
-        let (fixed, attributes) = message.split(Self::FIXED)?;
-        let flags = u32::from_ne_bytes(array(fixed, 8)?);
-        if flags & libc::RTM_F_CLONED != 0 {
-            return None;
-        }
-        let any: IpAddr = match fixed[0] {
-            AF_INET => Ipv4Addr::UNSPECIFIED.into(),
-            super::ip::AF_INET6 => Ipv6Addr::UNSPECIFIED.into(),
-            _ => return None,
-        };
-        let mut found = Self {
-            kind: RouteKind::of(fixed[7]),
-            table: fixed[4].into(),
-            onlink: flags & u32::from(ONLINK) != 0,
-            via: next_hop::gateway(attributes),
-            scope: Some(Scope(fixed[6])),
-            protocol: fixed[5],
-            ..Self::to(IpNet::new(any, fixed[1])?)
-        };
-        for attribute in attributes {
-            let address = from_octets(attribute.value);
-            match attribute.kind {
-                libc::RTA_DST => found.destination = IpNet::new(address?, fixed[1])?,
-                libc::RTA_MULTIPATH => found.next_hops = next_hop::parse(attribute.value),
-                libc::RTA_OIF => found.dev = attribute.u32().map(LinkRef::Index),
-                libc::RTA_PREFSRC => found.source = address,
-                libc::RTA_PRIORITY => found.metric = attribute.u32(),
-                libc::RTA_TABLE => found.table = attribute.u32()?,
-                _ => {}
-            }
-        }
-        Some(found)
-    }
-
-    fn describe(&self) -> String {
-        let mut text = self.destination.to_string();
-        if let Some(via) = self.via {
-            text += &format!(" via {via}");
-        }
-        if let Some(dev) = &self.dev {
-            text += &format!(" dev {dev}");
-        }
-        for hop in &self.next_hops {
-            text += &format!(" {hop}");
-        }
-        if self.table != Self::MAIN {
-            text += &format!(" table {}", self.table);
-        }
-        text
     }
 }

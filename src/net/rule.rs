@@ -1,24 +1,12 @@
 //! Routing rules: which table is asked for which packets.
 
-use super::batch::Indexes;
-use super::entry::Entry;
-use super::ip::{AF_INET, AF_INET6, IpNet, from_octets, put};
-use super::route::Route;
-use super::wire::{Message, Received};
-use crate::error::{Error, Result, Step};
+mod message;
 
-// <linux/fib_rules.h>
-const FRA_DST: u16 = 1;
-const FRA_SRC: u16 = 2;
-const FRA_IIFNAME: u16 = 3;
-const FRA_PRIORITY: u16 = 6;
-const FRA_FWMARK: u16 = 10;
-const FRA_TABLE: u16 = 15;
-const FRA_OIFNAME: u16 = 17;
-const FR_ACT_TO_TBL: u8 = 1;
-const FR_ACT_BLACKHOLE: u8 = 6;
-const FR_ACT_UNREACHABLE: u8 = 7;
-const FR_ACT_PROHIBIT: u8 = 8;
+use super::entry::Others;
+use super::ip::IpNet;
+use super::route::Route;
+use crate::error::{Error, Result};
+use std::ops::RangeInclusive;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +22,16 @@ pub enum Family {
 pub enum RuleAction {
     /// Looks them up in this table; if there is no route, the next rule is asked.
     Lookup(u32),
+    /// Looks them up in the table of the VRF that they came in or go out by.
+    #[doc(alias = "FRA_L3MDEV")]
+    L3mdev,
+    /// Goes on with the first rule of this priority, which has to be a later one. It may be missing, and then nothing
+    /// becomes of them here.
+    #[doc(alias = "FR_ACT_GOTO")]
+    Goto(u32),
+    /// Nothing: the next rule is asked.
+    #[doc(alias = "FR_ACT_NOP")]
+    Nop,
     /// Drops them.
     Blackhole,
     /// Drops them, and tells the sender that the host cannot be reached.
@@ -44,14 +42,22 @@ pub enum RuleAction {
     Other(u8),
 }
 
-/// A routing rule, to be added or as it is listed. Without conditions it is for all packets.
+/// A routing rule, to be added or as it is listed. Without conditions it is for all packets; with several, for those
+/// that meet all of them.
+///
+/// What is listed says all that the kernel says: a condition for which there is no field here is kept
+/// ([`unknown`](Self::unknown)), and belongs to the rule wherever it is added or deleted.
 ///
 /// # Examples
 /// ```no_run
 /// use ringfence::net::{Family, Netlink, Rule};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// Netlink::current()?.add(Rule::new(Family::V4).from("10.9.0.0/24".parse()?).lookup(100))?;
+/// let netlink = Netlink::current()?;
+/// netlink.add(Rule::new(Family::V4).from("10.9.0.0/24".parse()?).lookup(100))?;
+/// // The default route is not taken from the main table, but from another.
+/// netlink.add(Rule::new(Family::V4).priority(10).suppress_prefix(0))?;
+/// netlink.add(Rule::new(Family::V4).priority(11).not().mark(0x100).mask(0xff00).lookup(200))?;
 /// # Ok(())
 /// # }
 /// ```
@@ -63,6 +69,8 @@ pub enum RuleAction {
 pub struct Rule {
     /// Of which packets.
     pub family: Family,
+    /// Whether it is for the packets that do not meet the conditions.
+    pub invert: bool,
     /// Rules are asked in the order of this number; if not set, before those that are there.
     pub priority: Option<u32>,
     /// Packets from this network.
@@ -73,10 +81,29 @@ pub struct Rule {
     pub iif: Option<String>,
     /// Packets of sockets that are bound to the interface of this name.
     pub oif: Option<String>,
-    /// Packets with this mark.
+    /// Packets with this mark, in the bits of the mask.
     pub mark: Option<u32>,
+    /// The bits of the mark that count; all, if not set.
+    pub mask: Option<u32>,
+    /// Packets with this type of service, if it is not 0.
+    pub tos: u8,
+    /// Packets of sockets of these users.
+    pub uids: Option<RangeInclusive<u32>>,
+    /// Packets of this protocol, one of `IPPROTO_*`.
+    pub ip_protocol: Option<u8>,
+    /// Packets from these ports.
+    pub source_ports: Option<RangeInclusive<u16>>,
+    /// Packets to these ports.
+    pub destination_ports: Option<RangeInclusive<u16>>,
+    /// What the table says does not count where the prefix is not longer than this.
+    pub suppress_prefix: Option<u32>,
+    /// What the table says does not count where the interface is of this group.
+    pub suppress_group: Option<u32>,
+    /// Who has made it, one of the kernel's `RTPROT_*`; 0, if it is not said.
+    pub protocol: u8,
     /// What becomes of them.
     pub action: RuleAction,
+    others: Others,
 }
 
 impl Rule {
@@ -84,13 +111,24 @@ impl Rule {
     pub fn new(family: Family) -> Self {
         Self {
             family,
+            invert: false,
             priority: None,
             from: None,
             to: None,
             iif: None,
             oif: None,
             mark: None,
+            mask: None,
+            tos: 0,
+            uids: None,
+            ip_protocol: None,
+            source_ports: None,
+            destination_ports: None,
+            suppress_prefix: None,
+            suppress_group: None,
+            protocol: libc::RTPROT_UNSPEC,
             action: RuleAction::Lookup(Route::MAIN),
+            others: Others::default(),
         }
     }
 
@@ -124,9 +162,84 @@ impl Rule {
         self
     }
 
-    /// For packets with this mark.
+    /// For the packets that do not meet the conditions.
+    ///
+    /// The kernel takes a rule and its contrary for the same: of the two only one can be there at one priority.
+    #[doc(alias = "FIB_RULE_INVERT")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the name that ip-rule(8) has for it"
+    )]
+    pub fn not(mut self) -> Self {
+        self.invert = true;
+        self
+    }
+
+    /// For packets with this mark, in the bits of the [mask](Self::mask).
+    #[doc(alias = "fwmark")]
     pub fn mark(mut self, mark: u32) -> Self {
         self.mark = Some(mark);
+        self
+    }
+
+    /// The bits of the [mark](Self::mark) that count.
+    #[doc(alias = "fwmask")]
+    pub fn mask(mut self, mask: u32) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// For packets with this type of service, of which the kernel takes the bits `0x1c`.
+    pub fn tos(mut self, tos: u8) -> Self {
+        self.tos = tos;
+        self
+    }
+
+    /// For packets of sockets of these users, by their ids in the user namespace of the caller.
+    #[doc(alias = "uidrange")]
+    pub fn uids(mut self, uids: RangeInclusive<u32>) -> Self {
+        self.uids = Some(uids);
+        self
+    }
+
+    /// For packets of this protocol, one of `IPPROTO_*`.
+    #[doc(alias = "ipproto")]
+    pub fn ip_protocol(mut self, protocol: u8) -> Self {
+        self.ip_protocol = Some(protocol);
+        self
+    }
+
+    /// For packets from these ports. Fragments have none.
+    #[doc(alias = "sport")]
+    pub fn source_ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.source_ports = Some(ports);
+        self
+    }
+
+    /// For packets to these ports. Fragments have none.
+    #[doc(alias = "dport")]
+    pub fn destination_ports(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.destination_ports = Some(ports);
+        self
+    }
+
+    /// Takes no notice of what the table says where the prefix is not longer than this: 0 leaves out default routes.
+    #[doc(alias = "FRA_SUPPRESS_PREFIXLEN")]
+    pub fn suppress_prefix(mut self, length: u32) -> Self {
+        self.suppress_prefix = Some(length);
+        self
+    }
+
+    /// Takes no notice of what the table says where the interface is of this group.
+    #[doc(alias = "FRA_SUPPRESS_IFGROUP")]
+    pub fn suppress_group(mut self, group: u32) -> Self {
+        self.suppress_group = Some(group);
+        self
+    }
+
+    /// Who has made it, one of the kernel's `RTPROT_*`.
+    pub fn protocol(mut self, protocol: u8) -> Self {
+        self.protocol = protocol;
         self
     }
 
@@ -142,109 +255,21 @@ impl Rule {
         self
     }
 
+    /// The numbers `FRA_*` of what the kernel has listed of it and there is no field for.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<u16> {
+        self.others.kinds()
+    }
+
     fn check(&self) -> Result<()> {
         let is_other = |net: &&IpNet| net.address().is_ipv4() != (self.family == Family::V4);
-        match self.from.iter().chain(&self.to).find(is_other) {
-            Some(net) => {
-                let what = format!("{net} is not of the family {:?}", self.family);
-                Err(Error::invalid("rule", what))
+        let what = match self.from.iter().chain(&self.to).find(is_other) {
+            Some(net) => format!("{net} is not of the family {:?}", self.family),
+            None if self.mask.is_some() && self.mark.is_none() => {
+                "a mask without a mark".to_owned()
             }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Entry for Rule {
-    const STEP: Step = Step::RoutingRule;
-    const NEW: u16 = libc::RTM_NEWRULE;
-    const FIXED: usize = 12;
-
-    fn message(&self, kind: u16, flags: u16, _: &mut Indexes<'_>) -> Result<Message> {
-        self.check()?;
-        let prefix = |net: Option<IpNet>| net.map_or(0, |net| net.prefix());
-        let mut fixed = [0; Self::FIXED];
-        fixed[0] = match self.family {
-            Family::V4 => AF_INET,
-            Family::V6 => AF_INET6,
+            None => return Ok(()),
         };
-        fixed[1] = prefix(self.to);
-        fixed[2] = prefix(self.from);
-        fixed[7] = match self.action {
-            RuleAction::Lookup(_) => FR_ACT_TO_TBL,
-            RuleAction::Blackhole => FR_ACT_BLACKHOLE,
-            RuleAction::Unreachable => FR_ACT_UNREACHABLE,
-            RuleAction::Prohibit => FR_ACT_PROHIBIT,
-            RuleAction::Other(number) => number,
-        };
-        let mut message = Message::new(kind, flags, &fixed);
-        for (attribute, net) in [(FRA_DST, self.to), (FRA_SRC, self.from)] {
-            if let Some(net) = net.filter(|net| net.prefix() > 0) {
-                put(&mut message, attribute, net.network().address());
-            }
-        }
-        for (attribute, name) in [(FRA_IIFNAME, &self.iif), (FRA_OIFNAME, &self.oif)] {
-            if let Some(name) = name {
-                super::link::check_name(name)?;
-                message.text(attribute, name);
-            }
-        }
-        if let Some(priority) = self.priority {
-            message.u32(FRA_PRIORITY, priority);
-        }
-        if let Some(mark) = self.mark {
-            message.u32(FRA_FWMARK, mark);
-        }
-        if let RuleAction::Lookup(table) = self.action {
-            message.u32(FRA_TABLE, table);
-        }
-        Ok(message)
-    }
-
-    fn parse(message: &Received<'_>) -> Option<Self> {
-        let (fixed, attributes) = message.split(Self::FIXED)?;
-        let mut found = Self::new(match fixed[0] {
-            AF_INET => Family::V4,
-            AF_INET6 => Family::V6,
-            _ => return None,
-        });
-        found.action = match fixed[7] {
-            FR_ACT_TO_TBL => RuleAction::Lookup(fixed[4].into()),
-            FR_ACT_BLACKHOLE => RuleAction::Blackhole,
-            FR_ACT_UNREACHABLE => RuleAction::Unreachable,
-            FR_ACT_PROHIBIT => RuleAction::Prohibit,
-            other => RuleAction::Other(other),
-        };
-        for attribute in attributes {
-            let net = |prefix| IpNet::new(from_octets(attribute.value)?, prefix);
-            match attribute.kind {
-                FRA_DST => found.to = net(fixed[1]),
-                FRA_SRC => found.from = net(fixed[2]),
-                FRA_IIFNAME => found.iif = attribute.str().map(str::to_owned),
-                FRA_OIFNAME => found.oif = attribute.str().map(str::to_owned),
-                FRA_PRIORITY => found.priority = attribute.u32(),
-                FRA_FWMARK => found.mark = attribute.u32().filter(|mark| *mark != 0),
-                FRA_TABLE if fixed[7] == FR_ACT_TO_TBL => {
-                    found.action = RuleAction::Lookup(attribute.u32()?);
-                }
-                _ => {}
-            }
-        }
-        // The kernel leaves out the number 0.
-        found.priority = found.priority.or(Some(0));
-        Some(found)
-    }
-
-    fn describe(&self) -> String {
-        let mut text = format!("{:?}", self.family);
-        if let Some(priority) = self.priority {
-            text += &format!(" priority {priority}");
-        }
-        if let Some(from) = self.from {
-            text += &format!(" from {from}");
-        }
-        if let Some(to) = self.to {
-            text += &format!(" to {to}");
-        }
-        text
+        Err(Error::invalid("rule", what))
     }
 }

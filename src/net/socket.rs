@@ -11,6 +11,7 @@ use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send,
     socket_with,
+    sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force},
 };
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -230,12 +231,25 @@ impl Socket {
             self.sequence = self.sequence.wrapping_add(1);
             all.extend_from_slice(message.finish(self.sequence)?);
         }
+        let mut grown = false;
         loop {
             match send(&self.fd, &all, SendFlags::empty()) {
                 Err(Errno::INTR) => {}
+                Err(Errno::MSGSIZE) if !grown => {
+                    self.grow_send_buffer(all.len());
+                    grown = true;
+                }
                 Err(errno) => return Err(Refusal::of("sendto")(errno)),
                 Ok(_) => return Ok(first),
             }
+        }
+    }
+
+    /// The kernel takes no datagram that is larger than the buffer.
+    fn grow_send_buffer(&self, size: usize) {
+        // Without CAP_NET_ADMIN in the first user namespace no more than net.core.wmem_max.
+        if set_socket_send_buffer_size_force(&self.fd, size).is_err() {
+            let _ = set_socket_send_buffer_size(&self.fd, size);
         }
     }
 

@@ -49,6 +49,45 @@ pub fn set(namespace: &Namespace<Net>, parameter: &str, value: &str) -> Result<(
     written.map_err(|error| failed(namespace, parameter, error))
 }
 
+/// Parameters that are set for a while: unless they are kept, they get their old values back.
+#[derive(Debug)]
+#[must_use = "they get their old values back when this is dropped"]
+pub(super) struct Changed<'n> {
+    namespace: &'n Namespace<Net>,
+    old: Vec<(String, String)>,
+}
+
+impl<'n> Changed<'n> {
+    pub(super) fn new(namespace: &'n Namespace<Net>) -> Self {
+        Self {
+            namespace,
+            old: Vec::new(),
+        }
+    }
+
+    pub(super) fn set(&mut self, parameter: &str, value: &str) -> Result<()> {
+        let old = get(self.namespace, parameter)?;
+        // It may be so where it cannot be written.
+        if old != value {
+            set(self.namespace, parameter, value)?;
+            self.old.push((parameter.to_owned(), old));
+        }
+        Ok(())
+    }
+
+    pub(super) fn keep(mut self) {
+        self.old.clear();
+    }
+}
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        for (parameter, old) in self.old.drain(..).rev() {
+            let _ = set(self.namespace, &parameter, &old);
+        }
+    }
+}
+
 fn path(setter: &'static str, parameter: &str) -> Result<PathBuf> {
     let relative = Path::new(parameter);
     let is_inside = |part| matches!(part, Component::Normal(_));

@@ -1,5 +1,7 @@
 //! The messages, read and written by another implementation.
 
+mod exact;
+
 use super::address::{Address, Scope};
 use super::batch::Indexes;
 use super::entry::Entry;

@@ -76,6 +76,12 @@ impl Message {
         self.framed(kind, |message| message.bytes.extend_from_slice(value))
     }
 
+    /// An attribute as it was received.
+    pub(crate) fn copy(&mut self, attribute: Attribute<'_>) -> &mut Self {
+        let nested = if attribute.nested { NESTED } else { 0 };
+        self.bytes(attribute.kind | nested, attribute.value)
+    }
+
     /// A text with the NUL at its end.
     pub(crate) fn text(&mut self, kind: u16, text: impl AsRef<[u8]>) -> &mut Self {
         self.framed(kind, |message| {

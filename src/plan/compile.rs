@@ -17,7 +17,7 @@ use super::join::{self, Join};
 use super::maps::{Caller, Maps, Writer};
 use super::op::{Action, Ids, Op};
 use super::program::Program;
-use super::stage::Form;
+use super::stage::Stage;
 use super::{Compiled, Given, Method, Template, lockdown, root};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::Namespaces;
@@ -126,9 +126,7 @@ impl Compiler<'_> {
         let foreground = self.foreground(&stdio, controlling.is_some())?;
         let mut stage = self.stage(&program, free, controlling, foreground)?;
         self.late = stage.is_some() && !lockdown::is_idle(self.command);
-        let forks = stage
-            .as_ref()
-            .is_some_and(|stage| matches!(stage.form, Form::Forked));
+        let forks = stage.as_ref().is_some_and(Stage::forks);
         let maps = namespaces
             .contains(Namespaces::USER)
             .then(|| Maps::compile(self.sandbox, &self.caller, self.command.keep_ids))

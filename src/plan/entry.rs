@@ -60,7 +60,7 @@ impl Entries {
         let links = match entry.what {
             // What the kernel makes must be where its path says, or it hides nothing.
             What::Proc(_)
-            | What::Sysfs
+            | What::Sysfs { .. }
             | What::Mqueue
             | What::Devpts
             | What::Cgroup2 { .. }
@@ -142,11 +142,16 @@ impl Entries {
                 let file_system = FileSystem::new(c"proc", proc_options(*proc), INERT)?;
                 op(Step::Proc, shown, Action::Mount { file_system, at })
             }
-            What::Sysfs => {
+            What::Sysfs { writable } => {
                 needs_own(Kind::Net)?;
-                let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-                let file_system = FileSystem::new(c"sysfs", vec![], read_only)?;
-                op(Step::Sysfs, shown, Action::Mount { file_system, at })
+                let (attributes, object) = if *writable {
+                    (INERT, format!("{shown}, writable"))
+                } else {
+                    let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
+                    (read_only, shown.to_string())
+                };
+                let file_system = FileSystem::new(c"sysfs", vec![], attributes)?;
+                op(Step::Sysfs, object, Action::Mount { file_system, at })
             }
             What::Mqueue => {
                 needs_own(Kind::Ipc)?;
@@ -572,9 +577,10 @@ impl Fresh {
         let fresh = self.empty_root && in_known_dir && self.seen.insert(at.path.clone());
         if fresh && plain_dir {
             self.plain_dirs.insert(at.path.clone());
-        } else if !plain_dir {
-            // Covered, and what covers it may be in the reach of others.
-            self.plain_dirs.remove(&at.path);
+        } else if !fresh && !plain_dir {
+            // It may cover any of them: by its own path those at and below it, through a link any other. What covers
+            // them may be in the reach of others.
+            self.plain_dirs.clear();
         }
         fresh
     }
@@ -601,8 +607,21 @@ mod tests {
         assert!(!note("/a/b/c", false));
         assert!(!note("/x/y", false));
         assert!(!note("/x", true));
-        // Covered: what is below is no longer the new root's.
-        assert!(!note("/a", false));
-        assert!(!note("/a/d", true));
+        // Covered: what is below is no longer the new root's, however deep.
+        assert!(note("/f", true));
+        assert!(note("/f/e", true));
+        assert!(note("/f/e/f", true));
+        assert!(!note("/f", false));
+        assert!(!note("/f/d", true));
+        assert!(!note("/f/e/g", true));
+        assert!(!note("/f/e/f/g", true));
+        // Through a link any of them may be.
+        assert!(note("/d", true));
+        assert!(note("/l", false));
+        assert!(note("/d/e", true));
+        assert!(!note("/l/d", false));
+        assert!(!note("/d/e/f", true));
+        assert!(!note("/d/f", true));
+        assert!(note("/e", true));
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct Features {
     pub(crate) close_range_cloexec: bool,
     pub(crate) mount_setattr: bool,
     pub(crate) mount_fd: bool,
-    /// A vfork child may make a time namespace that its own exec enters (Linux 6.3).
+    /// A vfork child may make a time namespace that its own exec enters (Linux 6.2).
     pub(crate) time_in_vfork: bool,
 }
 
@@ -26,7 +26,7 @@ impl Features {
                 .is_ok(),
             mount_setattr: mount::mount_setattr_exists(),
             mount_fd: mount_fd_exists(),
-            time_in_vfork: kernel_version() >= (6, 3),
+            time_in_vfork: kernel_version() >= (6, 2),
         }
     }
 }

@@ -28,8 +28,7 @@ const BY_STAGE: Namespaces = Namespaces::USER
     .union(Namespaces::MOUNT)
     .union(Namespaces::TIME);
 
-/// The order in which namespaces are entered before the user namespace is, and after it: what is looked at by
-/// path comes before the mount namespace.
+/// The order in which namespaces are entered before the user namespace is, and after it.
 const ORDER: [Kind; 7] = [
     Kind::Net,
     Kind::Uts,
@@ -211,8 +210,7 @@ impl Work {
         let instruction = Instruction {
             what,
             value: Namespaces::from(kind).bits(),
-            other: namespace.id().inode(),
-            ..self.text(format!("/proc/self/ns/{kind}").as_bytes())
+            ..self.text(kind.proc_name().as_bytes())
         };
         let held = Held::Namespace(Arc::clone(held));
         self.held_step(

@@ -25,7 +25,7 @@ use join::Join;
 use maps::Maps;
 use op::Op;
 pub(crate) use program::Program;
-use stage::{Form, Stage};
+use stage::Stage;
 use std::fmt;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
@@ -142,9 +142,7 @@ impl Compiled {
 
     /// The child lives on with a copy of the caller's memory, and nobody waits for its exec.
     pub(crate) fn forks(&self) -> bool {
-        self.stage
-            .as_ref()
-            .is_some_and(|stage| matches!(stage.form, Form::Forked))
+        self.stage.as_ref().is_some_and(Stage::forks)
     }
 }
 

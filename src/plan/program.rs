@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// Where execvp(3) looks when there is no PATH.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// No path that the kernel takes is as long.
+const PATH_MAX: usize = libc::PATH_MAX.unsigned_abs() as usize;
 
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -83,6 +85,8 @@ fn candidates(program: &OsStr, path: Option<&OsStr>) -> Result<Vec<CString>, Str
     path.unwrap_or_else(|| OsStr::new(DEFAULT_PATH))
         .as_bytes()
         .split(|&byte| byte == b':')
+        // execve(2) would refuse it, which would end the search.
+        .filter(|dir| dir.len() < PATH_MAX)
         .map(|dir| {
             // An empty element of PATH is the current directory.
             let dir = if dir.is_empty() { b"." } else { dir };
@@ -112,6 +116,8 @@ mod tests {
         );
         assert_eq!(strings(&find("sh", None)), ["/bin/sh", "/usr/bin/sh"]);
         assert_eq!(strings(&find("./sh", Some("/a"))), ["./sh"]);
+        let long = format!("/a:{}:/b", "/c".repeat(PATH_MAX / 2));
+        assert_eq!(strings(&find("sh", Some(&long))), ["/a/sh", "/b/sh"]);
         assert!(candidates(OsStr::new(""), None).is_err());
     }
 

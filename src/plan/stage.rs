@@ -193,6 +193,11 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether it is a copy of the caller.
+    pub(crate) fn forks(&self) -> bool {
+        matches!(self.form, Form::Forked)
+    }
+
     /// Whether there is a process that outlives the program's start.
     pub(crate) fn reaps(&self) -> bool {
         self.is(setting::REAPER)

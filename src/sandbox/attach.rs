@@ -18,10 +18,11 @@ pub(crate) trait Attach: Debug + Send + Sync {
     /// The method of the sandbox that asked for it.
     fn setter(&self) -> &'static str;
 
-    /// Whether it has the default route, and so cannot be one of several.
-    fn is_alone(&self) -> bool {
-        false
-    }
+    /// The interface that it makes inside.
+    fn interface(&self) -> &str;
+
+    /// Whether the default route leads there.
+    fn has_default_route(&self) -> bool;
 
     /// What can be refused before there is a child.
     fn check(&self) -> Result<()> {
@@ -30,14 +31,23 @@ pub(crate) trait Attach: Debug + Send + Sync {
 }
 
 pub(crate) fn check(all: &[Arc<dyn Attach>]) -> Result<()> {
-    if all.len() > 1
-        && let Some(alone) = all.iter().find(|one| one.is_alone())
-    {
-        let what = "the default route leads elsewhere already; an uplink of a network is NetworkBuilder::uplink";
-        return Err(Error::invalid(alone.setter(), what));
+    for (position, one) in all.iter().enumerate() {
+        one.check()?;
+        for before in &all[..position] {
+            let what = if before.interface() == one.interface() {
+                format!("there is a second interface {}", one.interface())
+            } else if before.has_default_route() && one.has_default_route() {
+                "the default route leads elsewhere already".to_owned()
+            } else {
+                continue;
+            };
+            return Err(Error::invalid(one.setter(), what).with_hint(Some(SEVERAL.into())));
+        }
     }
-    all.iter().try_for_each(|one| one.check())
+    Ok(())
 }
+
+const SEVERAL: &str = "network_with has Membership::interface and no_default_route for a second network; an uplink of a network is NetworkBuilder::uplink";
 
 /// All of them, in the order in which they were asked for.
 #[derive(Clone, Debug, Default)]

@@ -62,7 +62,7 @@ impl Bind {
         self
     }
 
-    /// No symbolic link is followed (Linux 5.10).
+    /// No symbolic link is followed (Linux 5.10, but for 5.12 and 5.13, where it is an error).
     #[doc(alias = "MS_NOSYMFOLLOW")]
     pub fn nosymfollow(mut self) -> Self {
         self.nosymfollow = true;
@@ -243,6 +243,14 @@ impl Sandbox {
     /// [`cgroup2`](Self::cgroup2), writable, for a program that has cgroups delegated to it.
     pub fn cgroup2_writable(self, at: impl Into<PathBuf>) -> Self {
         self.entry(at, What::Cgroup2 { writable: true })
+    }
+
+    /// [`sysfs`](Self::sysfs), writable, for a program that sets up its network namespace by it. What else is in it
+    /// is the machine's, and is the program's to write where it is root of the machine.
+    ///
+    /// In a user namespace the kernel refuses it where the `/sys` outside is read-only.
+    pub fn sysfs_writable(self, at: impl Into<PathBuf>) -> Self {
+        self.entry(at, What::Sysfs { writable: true })
     }
 
     /// Mounts the interpreters of programs that the kernel starts by their first bytes or their name: those of the

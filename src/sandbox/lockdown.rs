@@ -150,7 +150,7 @@ impl Sandbox {
             for entry in &self.entries {
                 let top = match entry.what {
                     What::Proc(_) => "/proc",
-                    What::Sysfs => "/sys",
+                    What::Sysfs { .. } => "/sys",
                     _ => continue,
                 };
                 places.extend(path.strip_prefix(top).map(|below| entry.at.join(below)));

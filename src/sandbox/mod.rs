@@ -247,7 +247,7 @@ impl Sandbox {
     /// [`boottime_offset`](Self::boottime_offset).
     ///
     /// # Kernel
-    /// Linux 5.6. Before 6.3 it takes one more process, made with a copy of the caller's memory.
+    /// Linux 5.6. Before 6.2 it takes one more process, made with a copy of the caller's memory.
     ///
     /// # Privileges
     /// None with [`user`](Self::user), otherwise `CAP_SYS_ADMIN`.
@@ -417,7 +417,7 @@ impl Sandbox {
     ///
     /// See [sysfs(5)](https://man7.org/linux/man-pages/man5/sysfs.5.html).
     pub fn sysfs(self, at: impl Into<PathBuf>) -> Self {
-        self.entry(at, What::Sysfs)
+        self.entry(at, What::Sysfs { writable: false })
     }
 
     /// Mounts the POSIX message queues of the IPC namespace of the program. Where there is a new user

@@ -165,7 +165,9 @@ pub(crate) enum What {
     },
     Tmpfs(Tmpfs),
     Proc(super::Proc),
-    Sysfs,
+    Sysfs {
+        writable: bool,
+    },
     Mqueue,
     Devpts,
     Cgroup2 {
@@ -224,7 +226,7 @@ impl What {
             Self::Bind { setter, .. } => setter,
             Self::Tmpfs(_) => "tmpfs",
             Self::Proc(_) => "proc",
-            Self::Sysfs => "sysfs",
+            Self::Sysfs { .. } => "sysfs",
             Self::Mqueue => "mqueue",
             Self::Devpts => "devpts",
             Self::Cgroup2 { .. } => "cgroup2",

@@ -32,8 +32,8 @@ pub(crate) struct Context<'a> {
     pub(crate) record: &'a Record,
     /// Where the next process begins: 0, and after a split the operation behind it.
     pub(crate) next_op: AtomicUsize,
-    /// The first descriptor that the child does not need.
-    pub(crate) first_unneeded: RawFd,
+    /// Descriptors of the caller, from 3 on, that the child needs, ascending.
+    pub(crate) needed: &'a [RawFd],
     /// Descriptors to put in place: standard streams and those handed over.
     pub(crate) placements: &'a [Placement],
     /// Numbers from 3 on that the program keeps, ascending.
@@ -104,10 +104,7 @@ fn perform(
     action: &Action,
 ) -> Result<(), Fail> {
     match action {
-        Action::OwnDescriptors => {
-            fd::close_range(context.first_unneeded, u32::MAX, CloseRange::Unshare)
-                .named(Call::CloseRange)
-        }
+        Action::OwnDescriptors => own_descriptors(context.needed),
         Action::Guard {
             seconds,
             nanoseconds,
@@ -464,15 +461,30 @@ fn restore_signals(context: &Context<'_>, reset: signal::SigSet) -> Result<(), F
             signal::reset(number).named(Call::Sigaction)?;
         }
     }
-    let (soft, hard) = context.core_limit;
-    if hard != 0 {
-        process::set_core_limit(soft, hard).named(Call::Prlimit)?;
+    // A signal that has waited acts now, and a core file would be of the caller's memory.
+    signal::set_mask(0).map(drop).named(Call::Sigprocmask)?;
+    match context.core_limit {
+        (_, 0) => Ok(()),
+        (soft, hard) => process::set_core_limit(soft, hard).named(Call::Prlimit),
     }
-    signal::set_mask(0).map(drop).named(Call::Sigprocmask)
+}
+
+/// Whoever waits for the end of a pipe or socket of the caller's must not have to wait for the set-up.
+fn own_descriptors(needed: &[RawFd]) -> Result<(), Fail> {
+    let behind = needed.last().map_or(3, |last| last.saturating_add(1));
+    // First, as it leaves out of the copy what it closes.
+    fd::close_range(behind, u32::MAX, CloseRange::Unshare).named(Call::CloseRange)?;
+    close_between(needed, CloseRange::Close).map(drop)
 }
 
 /// Everything from 3 on but what the program keeps.
 fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
+    let behind = close_between(kept, close)?;
+    fd::close_range(behind, u32::MAX, close).named(Call::CloseRange)
+}
+
+/// What lies below and between these numbers, from 3 on. Returns the number behind the last.
+fn close_between(kept: &[RawFd], close: CloseRange) -> Result<RawFd, Fail> {
     let mut first: RawFd = 3;
     for &keep in kept {
         if keep > first {
@@ -481,7 +493,7 @@ fn close_others(kept: &[RawFd], close: CloseRange) -> Result<(), Fail> {
         }
         first = keep.saturating_add(1);
     }
-    fd::close_range(first, u32::MAX, close).named(Call::CloseRange)
+    Ok(first)
 }
 
 /// Leaves the program to the second stage, which tells the caller how it went.

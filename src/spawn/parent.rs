@@ -205,17 +205,20 @@ fn make_on(
     kept.sort_unstable();
     let terminal = streams.as_ref().and_then(|streams| streams.given());
     let terminal = terminal.map(|fd| fd.as_raw_fd());
-    let highest = held_by_ops(plan)
+    let mut needed: Vec<RawFd> = held_by_ops(plan)
         .chain(terminal)
         .chain(trees.iter().map(AsRawFd::as_raw_fd))
-        .fold(highest(placements), RawFd::max);
+        .chain(placements.iter().map(|placement| placement.source))
+        .filter(|&number| number > 2)
+        .collect();
+    needed.sort_unstable();
     let stack = arena.stack();
     let record: &Record = arena.shared();
     let context = Context {
         plan,
         record,
         next_op: AtomicUsize::new(0),
-        first_unneeded: highest + 1,
+        needed: &needed,
         placements,
         kept: &kept,
         core_limit: process::core_limit()

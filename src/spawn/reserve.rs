@@ -4,8 +4,8 @@
 //! thousands of descriptors gets high numbers for new pipes, and the copy would cost it a millisecond;
 //! a plan that was compiled before keeps low numbers, and the child's ends are moved there.
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::{DupFlags, dup3, fcntl_dupfd_cloexec};
+use rustix::pipe::PipeFlags;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
@@ -25,8 +25,8 @@ impl Reserve {
         if count == 0 {
             return None;
         }
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let nothing = rustix::fs::open("/", flags, Mode::empty()).ok()?;
+        // Nothing that a path can lead through: the child has copies until it execs.
+        let (nothing, _) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).ok()?;
         let held: Vec<_> = (0..count)
             .map_while(|_| fcntl_dupfd_cloexec(&nothing, 3).ok())
             .filter(|fd| fd.as_raw_fd() < LOW)

@@ -79,7 +79,7 @@ pub(super) fn probe(system: &System) -> Vec<Feature> {
         ),
         (
             "time namespace in a vfork child",
-            "6.3",
+            "6.2",
             found.time_in_vfork,
             "one more process, with a copy of the caller's memory",
         ),

@@ -5,21 +5,25 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use ringfence::{Child, IdMap, Sandbox};
+use ringfence::{Child, IdMap, Init, Sandbox, Stdio, Unmapped};
 use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getegid, geteuid, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::common::leaks::{Census, assert_same};
-use crate::common::{isolated, isolated_as_both, require, sys};
+use crate::common::{isolated, isolated_as_both, require, seccomp, sys};
 use crate::support::{ENGINES, Waiting};
 
 /// The descriptors of a running program, but for its standard streams.
 fn of(child: &Child) -> BTreeMap<i32, String> {
-    let entries = fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    of_process(child.id())
+}
+
+fn of_process(pid: u32) -> BTreeMap<i32, String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     entries
         .map(|entry| {
             let entry = entry.unwrap();
@@ -69,6 +73,53 @@ fn no_stray_descriptor_reaches_the_program() {
                 assert_eq!(of(&child), expected(&[(41, "stray")]), "{engine:?}");
             }
         }
+    });
+}
+
+/// What the child has open of the caller's while it waits for its maps.
+fn during_the_set_up(sandbox: Sandbox, given: &Arc<OwnedFd>) -> BTreeMap<i32, String> {
+    let seen = Arc::new(Mutex::new(BTreeMap::new()));
+    let tell = Arc::clone(&seen);
+    let look = move |process: Unmapped<'_>| {
+        *tell.lock().unwrap() = of_process(process.id());
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        let file = |name| format!("/proc/{}/{name}", process.id());
+        fs::write(file("uid_map"), format!("0 {uid} 1"))?;
+        fs::write(file("gid_map"), format!("0 {gid} 1"))
+    };
+    let command = sandbox.user().user_map(IdMap::root()).map_writer(look);
+    let command = command.command("/bin/true").stdout(Stdio::piped());
+    let mut child = command.descriptor(Arc::clone(given), 7).spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    std::mem::take(&mut seen.lock().unwrap())
+}
+
+/// Whoever waits for the end of a pipe or socket of the caller's does not have to wait for a set-up that
+/// takes long.
+#[test]
+fn no_stray_descriptor_is_open_during_the_set_up() {
+    isolated_as_both(|| {
+        require!(userns);
+        let dir = TempDir::new().unwrap();
+        // Above most of the strays, and above what the set-up itself has.
+        let given = at(dir.path(), "given", 60);
+        let _strays = [9, 20, 58, 59, 61, 500].map(|number| at(dir.path(), "stray", number));
+        let check = |sandbox: Sandbox, sockets: usize| {
+            let open = during_the_set_up(sandbox, &given);
+            let count = |start: &str| open.values().filter(|name| name.starts_with(start)).count();
+            assert_eq!(count("stray"), 0, "{open:?}");
+            assert_eq!(open.get(&60).map(String::as_str), Some("given"), "{open:?}");
+            // Its own ends, and not those of the caller.
+            assert_eq!((count("pipe:"), count("socket:")), (1, sockets), "{open:?}");
+        };
+        let with_init = || Sandbox::new().pid().init_with(Init::new());
+        for engine in ENGINES {
+            check(Sandbox::new().engine(engine), 0);
+            check(with_init().engine(engine), 1);
+        }
+        // Process 1 is a copy of the caller then.
+        seccomp::deny(&[(libc::SYS_execveat, libc::EPERM)]).unwrap();
+        check(with_init(), 1);
     });
 }
 

@@ -1,5 +1,6 @@
 //! The same commands by `std::process::Command` and by ours.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -114,6 +115,17 @@ fn search_path() {
         same_error!(NotFound; "tool", env("PATH", "/nonexistent"));
         same_error!(NotFound; "tool", env_clear());
         same!("found\n"; "echo", arg("found"), env_remove("PATH"));
+        // What is too long to be a path is passed over; what only becomes so by the name is not.
+        let long = |length: usize| OsString::from("/".repeat(length));
+        let after = |length: usize| std::env::join_paths([long(length), at("two")]).unwrap();
+        same!("two\n"; "tool", env("PATH", after(5000)));
+        same!("two\n"; "tool", env("PATH", after(4096)));
+        same_error!(InvalidFilename; "tool", env("PATH", after(4095)));
+        let long_only = std::env::join_paths([long(4096), "/nonexistent".into()]).unwrap();
+        same_error!(NotFound; "tool", env("PATH", &long_only));
+        let init = Sandbox::new().init().command("tool");
+        let status = init.env("PATH", after(4096)).status().unwrap();
+        assert!(status.success());
         // An empty element is the working directory, of the program.
         same!("here\n"; "tool", env("PATH", ":/nonexistent"), current_dir(dir.path()));
         same!("one\n"; "one/tool", current_dir(dir.path()));

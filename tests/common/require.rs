@@ -280,10 +280,11 @@ pub(crate) fn cgroup2_dir() -> Result<PathBuf, String> {
     Err(refusal)
 }
 
-/// The memory controller of cgroup2, for a new cgroup.
-pub(crate) fn memory_controller() -> Result<(), String> {
+/// A controller of cgroup2, for a new cgroup.
+pub(crate) fn controller(name: &str) -> Result<(), String> {
     let control = cgroup2_dir()?.join("cgroup.subtree_control");
-    fs::write(&control, "+memory").map_err(|error| format!("{}: {error}", control.display()))
+    fs::write(&control, format!("+{name}"))
+        .map_err(|error| format!("{}: {error}", control.display()))
 }
 
 fn make_cgroup(dir: &Path) -> io::Result<()> {

@@ -1,7 +1,12 @@
 //! What cannot be joined, and why; nothing is left behind.
 
-use ringfence::ns::{Namespace, Net, Pid, Time, User};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+
+use ringfence::ns::{Mount, Namespace, Net, Pid, Time, User};
 use ringfence::{AnyNamespace, Error, ErrorKind, IdMap, Kind, NamespaceSet, Rootfs, Sandbox, Step};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::process::{Pid as RawPid, Signal, kill_process};
 use rustix::thread::UnshareFlags;
 
@@ -154,6 +159,46 @@ fn a_user_namespace_of_somebody_else() {
         // One may not go back up.
         let error = fails(&Sandbox::new().join(&first));
         assert_refused(&error, &first.to_string(), &["made", "above"]);
+    });
+}
+
+/// A process in a mount namespace where this is what `/proc/self/ns/user` leads to.
+fn with_forged_link(user: &Namespace<User>) -> i32 {
+    let (mut ready, tell) = std::io::pipe().unwrap();
+    if let Some(pid) = sys::fork().unwrap() {
+        drop(tell);
+        assert_eq!(ready.read(&mut [0]).unwrap(), 1);
+        return pid;
+    }
+    crate::common::isolated::die_with_parent();
+    sys::unshare(UnshareFlags::NEWNS).unwrap();
+    mount("forged", "/tmp", "tmpfs", MountFlags::empty(), None).unwrap();
+    fs::create_dir_all("/tmp/self/ns").unwrap();
+    fs::write("/tmp/self/ns/user", "").unwrap();
+    let source = format!("/proc/self/fd/{}", user.as_fd().as_raw_fd());
+    mount_bind(source, "/tmp/self/ns/user").unwrap();
+    mount_move("/tmp", "/proc").unwrap();
+    (&tell).write_all(b"r").unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Whoever has made a mount namespace does not say which user namespace it is that one is in already.
+#[test]
+fn a_forged_proc_in_the_joined_mount_namespace() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let user = Namespace::<User>::create().unwrap();
+        // From here it is somebody else's, while mount namespaces can be made.
+        crate::support::enter_userns(0, UnshareFlags::NEWNS);
+        let forger = with_forged_link(&user);
+        let mount = Namespace::<Mount>::of_pid(forger.cast_unsigned()).unwrap();
+        let error = fails(&Sandbox::new().join(&mount).join(&user));
+        assert_refused(&error, &user.to_string(), &["made", "above"]);
+        kill_process(RawPid::from_raw(forger).unwrap(), Signal::KILL).unwrap();
+        crate::common::isolated::wait_for(forger);
     });
 }
 

@@ -122,12 +122,38 @@ fn a_killed_cgroup_kills_openly() {
     });
 }
 
+#[test]
+fn a_limit_is_of_all_together() {
+    isolated(|| {
+        require!(root, cgroup2, controller("pids"));
+        for_each(ENGINES, |&engine| {
+            let cgroup = Cgroup::new()?;
+            let limited = ringfence::cgroup::Cgroup::open(&cgroup.0)
+                .map_err(shown)?
+                .keep();
+            let limits = ringfence::cgroup::Limits::new().pids_max(2);
+            limited.set(&limits).map_err(shown)?;
+            let script = "read x < /dev/null | read y < /dev/null; echo it goes on";
+            let sandbox = cgroup.sandbox(engine, all());
+            let output = sandbox.command("sh").args(["-c", script]).output();
+            let output = output.map_err(shown)?;
+            equal(
+                "output",
+                String::from_utf8_lossy(&output.stdout).as_ref(),
+                "",
+            )?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            equal("refused", said.contains("fork"), true)
+        });
+    });
+}
+
 /// The kernel kills all that share the memory of its victim, but spares a vfork child. So the caller
 /// must outlive this test, and the child must either be started or be an error.
 #[test]
 fn the_caller_survives_when_the_child_is_out_of_memory() {
     isolated(|| {
-        require!(root, cgroup2, memory_controller);
+        require!(root, cgroup2, controller("memory"));
         for_each(ENGINES, |&engine| {
             let cgroup = Cgroup::new()?;
             cgroup.write("memory.max", "65536")?;

@@ -13,6 +13,7 @@ use rustix::thread::UnshareFlags;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// The tool's terminal was not its own again.
 const LOST: i32 = 98;
@@ -215,6 +216,28 @@ fn the_program_has_it_and_the_caller_gets_it_back() {
             assert_ne!(user.foreground(), user.tool);
             user.types(b"hello\n");
             assert_eq!(line(&mut user.said), "<hello>");
+            user.sees("exited 3");
+        });
+    });
+}
+
+/// The caller's terminal has a number that the program gets another descriptor by.
+#[test]
+fn a_descriptor_of_the_program_does_not_stand_for_it() {
+    isolated(|| {
+        require!(userns);
+        let script = format!("{GROUPS}; exit 3");
+        let null = Arc::new(OwnedFd::from(File::open("/dev/null").unwrap()));
+        let commands = commands(&script).map(|command| {
+            let numbers = 3..30;
+            numbers.fold(command, |command, number| {
+                command.descriptor(Arc::clone(&null), number)
+            })
+        });
+        for_each_of(&commands, Ground::Fore, |mut user| {
+            let groups = line(&mut user.said);
+            let (own, foreground) = groups.split_once(' ').unwrap();
+            assert_eq!(own, foreground);
             user.sees("exited 3");
         });
     });

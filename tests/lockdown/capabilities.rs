@@ -89,7 +89,7 @@ fn other_lock_down_leaves_them_alone() {
             assert_eq!(with, without, "{way:?}");
             assert_eq!(Some(before), probe::status("self", "NoNewPrivs"), "{way:?}");
             assert_eq!(after, "1", "{way:?}");
-            let (nothing, _) = sets(way, way.sandbox().nice(1));
+            let (nothing, _) = sets(way, way.sandbox().nice(19));
             assert_eq!(nothing, without, "{way:?}");
         });
     });

@@ -16,7 +16,7 @@ fn everything(way: Way) -> Sandbox {
     let kill = Capabilities::KILL;
     way.sandbox()
         .rlimit(Resource::Core, Rlimit::fixed(0))
-        .nice(3)
+        .nice(19)
         .io_priority(IoPriority::Idle)
         .affinity(0..64)
         .securebits(Securebits::NO_SETUID_FIXUP)

@@ -19,7 +19,7 @@ fn assert_bound(target: &Child, uid: Option<u32>, gate: bool) {
     let sandbox = Sandbox::new().join_all(target.id()).capabilities(sets);
     let command = sandbox
         .seccomp(SeccompFilter::new([ALLOW]))
-        .nice(5)
+        .nice(19)
         .command("/bin/cat");
     let mut command = command
         .arg("/proc/thread-self/status")

@@ -14,7 +14,7 @@ use super::{MAC, address, create, everything, ip, net, run, with_capabilities};
 use crate::common::require;
 
 /// With `v0` and `v1`, both up.
-fn with_veth() -> (Namespace<Net>, Netlink) {
+pub(super) fn with_veth() -> (Namespace<Net>, Netlink) {
     let (namespace, netlink) = create();
     netlink.add(Link::veth("v0", Peer::new("v1")).up()).unwrap();
     netlink

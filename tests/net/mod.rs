@@ -1,11 +1,17 @@
+mod abandoned;
 mod batch;
 mod entries;
 mod fdb;
 mod links;
+mod listed;
+mod membership;
 mod named;
 mod network;
 mod nft;
+mod nft_table;
 mod pool;
+mod reach;
+mod replaced;
 mod settings;
 mod taps;
 mod traffic;
@@ -123,6 +129,31 @@ fn connected(here: &str, there: &str) -> [(Namespace<Net>, Netlink); 2] {
     [left, right]
 }
 
+/// A namespace behind an interface of another: `four.2` and `six:2` of its `eth0` are connected with `four.1` and
+/// `six:1` of that interface.
+fn behind(router: &Netlink, name: &str, four: &str, six: &str) -> (Namespace<Net>, Netlink) {
+    let (namespace, netlink) = create();
+    router
+        .batch()
+        .add(Link::veth(name, Peer::new("eth0").namespace(&namespace)).up())
+        .add(Address::new(name, net(&format!("{four}.1/24"))))
+        .add(Address::new(name, net(&format!("{six}:1/64"))).nodad())
+        .commit()
+        .unwrap();
+    netlink
+        .batch()
+        .add(LinkChange::of("eth0").up())
+        .add(Address::new("eth0", net(&format!("{four}.2/24"))))
+        .add(Address::new("eth0", net(&format!("{six}:2/64"))).nodad())
+        .commit()
+        .unwrap();
+    (namespace, netlink)
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection from one namespace to a port of another's, and back. Returns the address that the server saw.
@@ -143,6 +174,24 @@ fn tcp(
     client.read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
     peer.ip()
+}
+
+/// That a connection fails in this way, though there is a server where it would be led to.
+#[track_caller]
+fn blocked(
+    from: &Namespace<Net>,
+    to: SocketAddr,
+    server: &Namespace<Net>,
+    bound: SocketAddr,
+    how: ErrorKind,
+) {
+    let listener = server.run_in(|| TcpListener::bind(bound)).unwrap().unwrap();
+    let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(300));
+    let error = from.run_in(connect).unwrap().expect_err("is connected");
+    assert_eq!(error.kind(), how, "{to}: {error}");
+    listener.set_nonblocking(true).unwrap();
+    let accepted = listener.accept().expect_err("is connected");
+    assert_eq!(accepted.kind(), ErrorKind::WouldBlock, "{accepted}");
 }
 
 /// Where there is IPv6, the kernel makes the routes of a new address a moment later.

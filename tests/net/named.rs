@@ -7,7 +7,7 @@ use ringfence::net::named::{self, Event, Monitor};
 use ringfence::net::{Link, Netlink, Peer};
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Sandbox};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_remount};
 
 use super::{create, with_capabilities};
 use crate::common::{isolated, probe, require};
@@ -91,6 +91,33 @@ fn a_program_sees_its_namespace_in_sys_and_its_files_in_etc() {
         assert_eq!(text, format!("inside\nlo\nv0\nv1\n{blue}\n"));
         assert_eq!(fs::read_to_string("/etc/resolv.conf").unwrap(), "outside");
         assert!(named::command("red", "true").is_err());
+    });
+}
+
+#[test]
+fn a_program_may_write_to_sys_where_ip_lets_it() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        // ip goes back to where it came from.
+        crate::common::sys::unshare(rustix::thread::UnshareFlags::NEWNET).unwrap();
+        tmpfs("/run");
+        named::add("blue").unwrap();
+        let script =
+            "grep ' /sys ' /proc/self/mounts | tail -n 1 | cut -d ' ' -f 3,4 | cut -d , -f 1
+            echo 77 > /sys/class/net/lo/tx_queue_len || echo refused
+            cat /sys/class/net/lo/tx_queue_len";
+        for read_only in [false, true] {
+            if read_only {
+                let flags = MountFlags::BIND | MountFlags::RDONLY;
+                mount_remount("/sys", flags, "").unwrap();
+            }
+            let theirs = ip(&["netns", "exec", "blue", "sh", "-c", script]);
+            ip(&["-n", "blue", "link", "set", "lo", "txqueuelen", "1000"]);
+            let command = named::command("blue", "sh").unwrap();
+            let output = command.args(["-c", script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), theirs);
+            ip(&["-n", "blue", "link", "set", "lo", "txqueuelen", "1000"]);
+        }
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ringfence::net::{
@@ -9,7 +10,9 @@ use ringfence::net::{
 };
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Sandbox, Stdio, Step};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::fs::Mode;
+use rustix::mount::{MountFlags, mount_bind, mount_remount};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use rustix::thread::UnshareFlags;
 
 use super::{address, both_ways, everything, ip, names, net, tcp, with_capabilities};
@@ -27,14 +30,14 @@ pub(super) fn enter() -> Namespace<Net> {
     Namespace::current().unwrap()
 }
 
-fn lab() -> Network {
+pub(super) fn lab() -> Network {
     Network::bridge("lab", net("10.9.0.0/24"))
         .and(net("fd00:9::/64"))
         .create()
         .unwrap()
 }
 
-fn joined(network: &Network, name: &str) -> (Namespace<Net>, Member) {
+pub(super) fn joined(network: &Network, name: &str) -> (Namespace<Net>, Member) {
     let namespace = Namespace::create().unwrap();
     let member = network.connect(&namespace, Some(name)).unwrap();
     (namespace, member)
@@ -216,6 +219,59 @@ fn what_contradicts_what_is_there_is_refused() {
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST), "{error:?}");
         assert_eq!(everything(&web), inside);
         assert_eq!(everything(&host), made);
+    });
+}
+
+/// Makes a file of /proc/sys read-only until the end of the test's mount namespace.
+fn read_only(parameter: &str) {
+    let file = format!("/proc/sys/net/{parameter}");
+    mount_bind(&file, &file).unwrap();
+    mount_remount(&file, MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
+}
+
+#[test]
+fn what_cannot_be_published_changes_nothing() {
+    with_capabilities!({
+        require!(netns, program("ip"), program("nft"));
+        let host = enter();
+        let before = everything(&host);
+        sysctl::set(&host, "ipv4/ip_forward", "0").unwrap();
+        let forwards = || {
+            let names = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
+            names.map(|name| sysctl::get(&host, name).unwrap())
+        };
+        read_only("ipv6/conf/all/forwarding");
+        let both = Network::bridge("lab", net("10.9.0.0/24")).and(net("fd00:9::/64"));
+        let error = both.clone().masquerade().create().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error:?}");
+        assert_eq!(forwards(), ["0", "0"]);
+        assert_eq!(everything(&host), before);
+        assert_eq!(Nft::open(&host).unwrap().tables().unwrap(), [""; 0]);
+
+        let network = both.create().unwrap();
+        read_only("ipv4/conf/lab/route_localnet");
+        let (_web, member) = joined(&network, "web");
+        let rules = || super::run(&host, "nft", "list ruleset");
+        let made = rules();
+        for address in member.addresses() {
+            let publish = Publish::tcp(8080, SocketAddr::new(address, 80));
+            let error = network.publish(publish).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error:?}");
+            assert_eq!(forwards(), ["0", "0"]);
+            assert_eq!(rules(), made);
+        }
+    });
+}
+
+#[test]
+fn members_of_any_user_read_the_hosts_file() {
+    with_capabilities!({
+        require!(netns);
+        enter();
+        umask(Mode::from_bits_retain(0o077));
+        let network = lab();
+        let mode = fs::metadata(network.hosts_path()).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o644);
     });
 }
 

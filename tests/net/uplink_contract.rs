@@ -454,8 +454,12 @@ fn a_network_that_is_refused_starts_no_helper() {
         require!(netns);
         let helper = StandIn::new(&(RECORD.to_owned() + SLIRP4NETNS_IS_READY));
         let uplink = Uplink::slirp4netns().program(helper.path());
-        for lab in ["10.9.0.0/31", "10.0.2.128/25"] {
-            let network = Network::bridge("lab", net(lab)).uplink(&uplink);
+        let both = Network::bridge("lab", net("10.9.0.0/24")).and(net("fd00::/56"));
+        for network in [
+            Network::bridge("lab", net("10.9.0.0/31")).uplink(&uplink),
+            Network::bridge("lab", net("10.0.2.128/25")).uplink(&uplink),
+            both.uplink(&uplink.clone().ipv6()),
+        ] {
             let error = network.create().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
             assert_eq!(error.setter(), Some("bridge"), "{error:?}");
@@ -463,6 +467,22 @@ fn a_network_that_is_refused_starts_no_helper() {
         let ours = Network::bridge("lab", net("10.9.0.0/24")).uplink(&uplink.mtu(0));
         assert_eq!(ours.create().unwrap_err().setter(), Some("mtu"));
         assert!(!helper.0.path().join("given").exists());
+    });
+}
+
+#[test]
+fn a_network_does_not_overlap_what_pasta_brings_from_the_outside() {
+    with_capabilities!({
+        require!(netns, program("ip"), program("nsenter"));
+        let brings = "nsenter --net=/proc/self/fd/0 ip address add 2001:db8:1::7/64 dev lo nodad";
+        let helper = StandIn::new(&format!("{RECORD}{brings}{PASTA_IS_READY}"));
+        let uplink = Uplink::pasta().program(helper.path()).ipv6();
+        let lab = Network::bridge("lab", net("10.9.0.0/24")).uplink(&uplink);
+        let error = lab.clone().and(net("2001:db8::/32")).create().unwrap_err();
+        assert_eq!(error.setter(), Some("bridge"), "{error:?}");
+        assert!(error.to_string().contains("2001:db8:1::7"), "{error}");
+        assert!(probe::Process::read(helper.given().pid).is_none());
+        lab.and(net("2001:db8:2::/64")).create().unwrap();
     });
 }
 

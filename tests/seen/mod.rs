@@ -223,7 +223,7 @@ pub(crate) fn locked_down(sandbox: Sandbox) -> Sandbox {
     let kill = Capabilities::KILL;
     sandbox
         .rlimit(Resource::Stack, Rlimit::new(1 << 22, 1 << 23))
-        .nice(3)
+        .nice(19)
         .oom_score_adj(500)
         .io_priority(IoPriority::Idle)
         .affinity(0..64)

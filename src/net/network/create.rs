@@ -1,13 +1,14 @@
 //! Making a network.
 
 use super::hosts::Hosts;
-use super::{Inner, Network, State, group, table_name};
-use crate::error::{Error, Result, Step};
+use super::{BRIDGE, Inner, Network, State, forwarding, group, table_name};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::net::address::Address;
 use crate::net::ip::{IpNet, Mac};
 use crate::net::link::{Link, LinkChange};
 use crate::net::netlink::Netlink;
-use crate::net::nft::Table;
+use crate::net::nft::{Forward, Table};
+use crate::net::sysctl::Changed;
 use crate::net::uplink::UplinkBuilder;
 use crate::ns::{Namespace, Net};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -22,6 +23,8 @@ pub struct NetworkBuilder {
     nets: Vec<IpNet>,
     own_namespace: bool,
     masquerade: bool,
+    routed: bool,
+    mtu: Option<u32>,
     uplink: Option<UplinkBuilder>,
 }
 
@@ -32,6 +35,8 @@ impl NetworkBuilder {
             nets: vec![net.network()],
             own_namespace: false,
             masquerade: false,
+            routed: false,
+            mtu: None,
             uplink: None,
         }
     }
@@ -49,10 +54,30 @@ impl NetworkBuilder {
         self
     }
 
-    /// Members reach what the bridge's namespace reaches, with its address. It forwards packets from then on
-    /// (`ip_forward`).
+    /// Members reach what the bridge's namespace reaches, with its address.
+    ///
+    /// That namespace forwards packets from then on, between all of its interfaces (`ip_forward`, and for a network of
+    /// IPv6 `conf/all/forwarding`). It still does when the network has gone, since others may rely on it by then. In the machine's
+    /// first namespace that makes the machine a router. With IPv6, an interface there whose `accept_ra` is 1 loses
+    /// the default route that routers advertise; with 2 it keeps it. In its [own namespace](Self::own_namespace) it
+    /// changes nothing of that.
     pub fn masquerade(mut self) -> Self {
         self.masquerade = true;
+        self
+    }
+
+    /// Members can be reached from wherever packets are forwarded to them, by any port: other networks, and hosts outside
+    /// that know a way. Otherwise what goes to members is dropped, unless it is a reply, is led there by a
+    /// [published port](Network::publish), or comes from another member or from the bridge's namespace itself.
+    pub fn routed(mut self) -> Self {
+        self.routed = true;
+        self
+    }
+
+    /// The largest packet of the bridge and of the members' interfaces, in bytes; 1500 if not set. No larger than that of
+    /// the way to the outside, or large packets get lost where the messages that say so do.
+    pub fn mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
         self
     }
 
@@ -69,8 +94,13 @@ impl NetworkBuilder {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the namespace or the uplink has an address of the same
     /// network, or the network no address for a member; `EEXIST` if there is an interface of that name; those of
-    /// [`Nft::install`](crate::net::Nft::install) with [`masquerade`](Self::masquerade); those of
-    /// [`UplinkBuilder::attach`] with [`uplink`](Self::uplink). Nothing stays behind.
+    /// [`Nft::install`](crate::net::Nft::install); those of [`sysctl::set`](crate::net::sysctl::set) with
+    /// [`masquerade`](Self::masquerade); those of [`UplinkBuilder::attach`] with [`uplink`](Self::uplink). Nothing stays
+    /// behind.
+    ///
+    /// # Kernel
+    /// Without [nf_tables](crate::net::Nft) only a network that is [routed](Self::routed) can be made, without
+    /// [`masquerade`](Self::masquerade) and published ports.
     pub fn create(&self) -> Result<Network> {
         let namespace = match self.own_namespace {
             true => Namespace::<Net>::create()?,
@@ -80,30 +110,14 @@ impl NetworkBuilder {
         self.check(&netlink)?;
         let uplink = self.uplink.as_ref();
         let uplink = uplink.map(|uplink| uplink.attach(&namespace)).transpose()?;
-        let mut batch = netlink
-            .batch()
-            .add(Link::bridge(&*self.name).mac(random_mac()?).up());
-        for net in &self.nets {
-            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
-            if let Some(broadcast) = net.broadcast() {
-                address = address.broadcast(broadcast);
-            }
-            batch = batch.add(address);
+        if uplink.is_some() {
+            // pasta's IPv6 addresses are those of the outside.
+            self.check_addresses(&netlink)?;
         }
-        let made = batch.commit()?;
-        let finish = || {
-            let index = netlink.link(&*self.name)?.index;
-            netlink.set(LinkChange::of(index).group(group(index)))?;
-            Ok((index, Hosts::create()?))
-        };
-        let (index, hosts) = match finish() {
-            Ok(finished) => finished,
-            Err(error) => {
-                let _ = made.undo();
-                return Err(error);
-            }
-        };
-        drop(made);
+        let mac = random_mac()?;
+        // First, so that nothing is ever there without it.
+        let hosts = Hosts::create(&self.name, (!self.own_namespace).then_some(mac))?;
+        let index = self.bridge(&netlink, mac)?;
         // From here on, dropping it takes everything away.
         let network = Network(Arc::new(Inner {
             name: self.name.clone(),
@@ -111,6 +125,7 @@ impl NetworkBuilder {
             nets: self.nets.clone(),
             namespace,
             netlink,
+            mtu: self.mtu,
             uplink,
             state: Mutex::new(State {
                 members: BTreeMap::new(),
@@ -119,33 +134,83 @@ impl NetworkBuilder {
                 hosts,
             }),
         }));
-        if self.masquerade {
-            self.hide(&network)?;
-        }
+        self.protect(&network.0)?;
         Ok(network)
     }
 
-    fn table(&self, index: u32) -> Table {
-        let table = Table::new(table_name(index));
-        self.nets
-            .iter()
-            .fold(table, |table, net| table.hairpin(*net))
+    /// The bridge's number.
+    fn bridge(&self, netlink: &Netlink, mac: Mac) -> Result<u32> {
+        let mut bridge = Link::bridge(&*self.name).mac(mac).up();
+        if let Some(mtu) = self.mtu {
+            bridge = bridge.mtu(mtu);
+        }
+        let mut batch = netlink.batch().add(bridge);
+        for net in &self.nets {
+            let mut address = Address::new(&*self.name, self.own(net)?).nodad();
+            if let Some(broadcast) = net.broadcast() {
+                address = address.broadcast(broadcast);
+            }
+            batch = batch.add(address);
+        }
+        let made = batch.commit().map_err(with_hint)?;
+        let mark = || {
+            let index = netlink.link(&*self.name)?.index;
+            netlink.set(LinkChange::of(index).group(group(index)))?;
+            Ok(index)
+        };
+        let marked = mark();
+        if marked.is_err() {
+            let _ = made.undo();
+        }
+        marked
     }
 
-    fn hide(&self, network: &Network) -> Result<()> {
-        let inner = &network.0;
-        let mut state = inner.state();
-        let mut table = state.table.clone();
-        for net in &self.nets {
-            inner.forward(net.address())?;
-            table = table.masquerade(*net);
+    fn table(&self, index: u32) -> Table {
+        let name = &self.name;
+        let mut table = Table::new(table_name(index)).guard_loopback(name);
+        if !self.routed {
+            table = table
+                .forward(Forward::accept().dnat().oif(name))
+                .forward(Forward::accept().iif(name).oif(name))
+                .forward(Forward::drop().oif(name));
         }
-        inner.install(&mut state, table)
+        for net in &self.nets {
+            table = table.hairpin(*net);
+            if self.masquerade {
+                table = table.masquerade(*net);
+            }
+        }
+        table
+    }
+
+    fn protect(&self, network: &Inner) -> Result<()> {
+        let mut state = network.state();
+        let table = state.table.clone();
+        match network.install(&mut state, table) {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                // What keeps the host's loopback addresses closed is needed for published ports only.
+                return match self.routed && !self.masquerade {
+                    true => Ok(()),
+                    false => Err(error.with_hint(Some(
+                        "without nf_tables a network can be made if it is routed(), and without masquerade()".into(),
+                    ))),
+                };
+            }
+            other => drop(other?),
+        }
+        let mut parameters = Changed::new(&network.namespace);
+        for net in self.nets.iter().filter(|_| self.masquerade) {
+            parameters.set(forwarding(net.address()), "1")?;
+        }
+        parameters.keep();
+        Ok(())
     }
 
     /// The bridge's address in a network.
     fn own(&self, net: &IpNet) -> Result<IpNet> {
-        let first = net.nth(1).and_then(|first| IpNet::new(first, net.prefix()));
+        let first = net
+            .nth(BRIDGE.into())
+            .and_then(|first| IpNet::new(first, net.prefix()));
         first.ok_or_else(|| self.invalid(format!("{net} has no address for a bridge")))
     }
 
@@ -162,11 +227,15 @@ impl NetworkBuilder {
             {
                 return Err(self.invalid(format!("{net} and {other} overlap")));
             }
-            let outer = self.uplink.as_ref().map(|uplink| uplink.net);
-            if let Some(outer) = outer.filter(|outer| outer.overlaps(net)) {
+            let mut outer = self.uplink.iter().flat_map(UplinkBuilder::nets);
+            if let Some(outer) = outer.find(|outer| outer.overlaps(net)) {
                 return Err(self.invalid(format!("{net} overlaps {outer} of the uplink")));
             }
         }
+        self.check_addresses(netlink)
+    }
+
+    fn check_addresses(&self, netlink: &Netlink) -> Result<()> {
         for address in netlink.addresses()? {
             if let Some(net) = self.nets.iter().find(|net| net.overlaps(&address.net)) {
                 let what = format!("{net} overlaps {} on {}", address.net, address.link);
@@ -179,6 +248,14 @@ impl NetworkBuilder {
     fn invalid(&self, what: String) -> Error {
         Error::invalid("bridge", format!("{}: {what}", self.name))
     }
+}
+
+fn with_hint(error: Error) -> Error {
+    if error.raw_os_error() != Some(libc::EEXIST) {
+        return error;
+    }
+    let hint = "if a process that was killed has left it, Network::remove_abandoned removes it";
+    error.with_hint(Some(hint.into()))
 }
 
 /// An address that no manufacturer gives. A bridge without one of its own has that of one of its ports, and

@@ -1,6 +1,7 @@
 //! Connecting a namespace to a network.
 
-use super::{Entry, Inner, exhausted, group, port};
+use super::membership::Membership;
+use super::{BRIDGE, Entry, Inner, State, exhausted, group, port};
 use crate::error::{Error, Result};
 use crate::net::address::Address;
 use crate::net::ip::IpNet;
@@ -10,9 +11,6 @@ use crate::net::route::Route;
 use crate::ns::{Namespace, Net};
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// The interface of a member.
-const INSIDE: &str = "eth0";
 
 /// A namespace that is connected to a [`Network`](super::Network).
 ///
@@ -35,7 +33,7 @@ impl Member {
             .collect()
     }
 
-    /// The name of the other end of its `eth0`, in the namespace of the bridge.
+    /// The name of the other end of its interface, in the namespace of the bridge.
     #[must_use]
     pub fn port(&self) -> String {
         port(self.network.index, self.number).to_string()
@@ -63,26 +61,28 @@ impl Drop for Member {
 pub(super) fn connect(
     network: &Arc<Inner>,
     namespace: &Namespace<Net>,
-    name: Option<&str>,
+    membership: &Membership,
 ) -> Result<Member> {
-    if let Some(name) = name {
+    if let Some(name) = &membership.name {
         check_name(name)?;
     }
     let mut opened = None;
     let mut after = 0;
     loop {
-        let member = reserve(network, after, name)?;
-        let plug = || plug(network, namespace, member.number);
+        let member = reserve(network, after, membership)?;
+        let plug = || plug(network, namespace, member.number, membership);
         let (inside, plugged) = match opened.take() {
             Some(inside) => (Ok(inside), plug()),
             None => Netlink::open_beside(namespace, plug),
         };
         let done = match (inside, plugged) {
-            (Ok(inside), Ok(())) => set_up(network, &inside, member.number),
+            (Ok(inside), Ok(())) => set_up(network, &inside, member.number, membership),
             (Err(error), Ok(())) => Err(error),
             // The number of one that has left, and whose namespace is still there, or was until now.
             (Ok(inside), Err(error))
-                if error.raw_os_error() == Some(libc::EEXIST) && !has_eth0(&inside)? =>
+                if error.raw_os_error() == Some(libc::EEXIST)
+                    && membership.address.is_none()
+                    && !has_interface(&inside, &membership.interface)? =>
             {
                 after = member.number;
                 opened = Some(inside);
@@ -100,31 +100,19 @@ pub(super) fn connect(
     }
 }
 
-/// Takes the first number after this one that no member has.
-fn reserve(network: &Arc<Inner>, after: u32, name: Option<&str>) -> Result<Member> {
+/// Takes the number that is asked for, or the first after this one that no member has.
+fn reserve(network: &Arc<Inner>, after: u32, membership: &Membership) -> Result<Member> {
     let mut state = network.state();
+    let name = membership.name.as_deref();
     let is_taken = |entry: &Entry| name.is_some() && entry.name.as_deref() == name;
     if let Some(name) = name.filter(|_| state.members.values().any(is_taken)) {
         let what = format!("{name} is another member's");
         return Err(Error::invalid("connect", what));
     }
-    // The bridge has number 1.
-    let mut number = after.max(1);
-    loop {
-        number = number
-            .checked_add(1)
-            .ok_or_else(|| exhausted(&network.nets))?;
-        let is_in = |net: &IpNet| {
-            let address = net.nth(number.into());
-            address.is_some() && address != net.broadcast().map(Into::into)
-        };
-        if !network.nets.iter().all(is_in) {
-            return Err(exhausted(&network.nets));
-        }
-        if !state.members.contains_key(&number) {
-            break;
-        }
-    }
+    let number = match membership.address {
+        Some(address) => fixed_number(network, &state, address)?,
+        None => free_number(network, &state, after)?,
+    };
     let entry = Entry {
         name: name.map(str::to_owned),
     };
@@ -142,8 +130,41 @@ fn reserve(network: &Arc<Inner>, after: u32, name: Option<&str>) -> Result<Membe
     written.map(|()| member)
 }
 
-fn has_eth0(inside: &Netlink) -> Result<bool> {
-    match inside.link_uncounted(&INSIDE.into()) {
+/// Whether a member can have this number.
+fn is_in(nets: &[IpNet], number: u32) -> bool {
+    nets.iter().all(|net| {
+        let address = net.nth(number.into());
+        address.is_some() && address != net.broadcast().map(Into::into)
+    })
+}
+
+fn free_number(network: &Inner, state: &State, after: u32) -> Result<u32> {
+    let mut number = after.max(BRIDGE);
+    loop {
+        let next = number.checked_add(1);
+        let next = next.filter(|next| is_in(&network.nets, *next));
+        number = next.ok_or_else(|| exhausted(&network.nets))?;
+        if !state.members.contains_key(&number) {
+            return Ok(number);
+        }
+    }
+}
+
+fn fixed_number(network: &Inner, state: &State, address: IpAddr) -> Result<u32> {
+    let invalid = |what| Err(Error::invalid("address", format!("{address} {what}")));
+    let mut positions = network.nets.iter().filter_map(|net| net.position(address));
+    let number = positions
+        .next()
+        .and_then(|number| u32::try_from(number).ok());
+    match number.filter(|number| *number > BRIDGE && is_in(&network.nets, *number)) {
+        None => invalid("is none that the network has for a member"),
+        Some(number) if state.members.contains_key(&number) => invalid("is another member's"),
+        Some(number) => Ok(number),
+    }
+}
+
+fn has_interface(inside: &Netlink, name: &str) -> Result<bool> {
+    match inside.link_uncounted(&name.into()) {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
         Err(error) => Err(error),
@@ -151,32 +172,48 @@ fn has_eth0(inside: &Netlink) -> Result<bool> {
 }
 
 /// One message: both ends, the outer one a port of the bridge.
-fn plug(network: &Inner, namespace: &Namespace<Net>, number: u32) -> Result<()> {
-    let outer = port(network.index, number).to_string();
-    let veth = Link::veth(outer, Peer::new(INSIDE).namespace(namespace))
+fn plug(
+    network: &Inner,
+    namespace: &Namespace<Net>,
+    number: u32,
+    membership: &Membership,
+) -> Result<()> {
+    let mut inner = Peer::new(&*membership.interface).namespace(namespace);
+    if let Some(mac) = membership.mac {
+        inner = inner.mac(mac);
+    }
+    if let Some(mtu) = network.mtu {
+        inner = inner.mtu(mtu);
+    }
+    let mut outer = Link::veth(port(network.index, number).to_string(), inner)
         .master(network.index)
         .group(group(network.index))
         .up();
-    network.netlink.add(veth)
+    if let Some(mtu) = network.mtu {
+        outer = outer.mtu(mtu);
+    }
+    network.netlink.add(outer)
 }
 
 /// One more for the rest, inside.
-fn set_up(network: &Inner, inside: &Netlink, number: u32) -> Result<()> {
+fn set_up(network: &Inner, inside: &Netlink, number: u32, membership: &Membership) -> Result<()> {
+    let interface = &*membership.interface;
     let mut batch = inside
         .batch()
         .add(LinkChange::of("lo").up())
-        .add(LinkChange::of(INSIDE).up());
+        .add(LinkChange::of(interface).up());
     for (position, net) in network.nets.iter().enumerate() {
         let own = network.address(position, number);
         let own = own.and_then(|own| IpNet::new(own, net.prefix()));
         let own = own.ok_or_else(|| exhausted(&network.nets))?;
-        let mut address = Address::new(INSIDE, own).nodad();
+        let mut address = Address::new(interface, own).nodad();
         if let Some(broadcast) = net.broadcast() {
             address = address.broadcast(broadcast);
         }
         batch = batch.add(address);
-        if let Some(gateway) = network.address(position, 1) {
-            batch = batch.add(Route::default_via(gateway).dev(INSIDE));
+        let gateway = network.address(position, BRIDGE);
+        if let Some(gateway) = gateway.filter(|_| membership.default_route) {
+            batch = batch.add(Route::default_via(gateway).dev(interface));
         }
     }
     batch.commit().map(drop)

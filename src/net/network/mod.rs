@@ -1,23 +1,23 @@
 //! Networks that sandboxes are connected to.
 
+mod abandoned;
 mod create;
 mod hosts;
 mod member;
+mod membership;
 
 pub use create::NetworkBuilder;
 pub use member::Member;
+pub use membership::Membership;
 
 use super::ip::IpNet;
 use super::link::{LinkChange, LinkRef};
 use super::netlink::Netlink;
 use super::nft::{Nft, Publish, Table};
-use super::sysctl;
+use super::sysctl::Changed;
 use super::uplink::Uplink;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
-use crate::process::Child;
-use crate::sandbox::Sandbox;
-use crate::sandbox::attach::{Attach, Attached};
 use hosts::Hosts;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,8 +27,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A network of namespaces: a bridge, the addresses that its members are given, the ports that are published, and
 /// the names by which members find each other.
 ///
+/// Members reach each other, and the bridge's namespace. What is forwarded to them from elsewhere is dropped but for
+/// replies and for ports that are published, unless the network is [routed](NetworkBuilder::routed).
+///
 /// It is removed when the last clone of it and the last [`Member`] are dropped: the bridge, what was connected to it, and the
-/// table of nf_tables.
+/// table of nf_tables. If the owner is killed instead, it stays, as long as its namespace does, until somebody calls
+/// [`remove_abandoned`](Network::remove_abandoned).
 ///
 /// # Privileges
 /// `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` in the caller's user namespace and in those that own the network namespaces.
@@ -60,6 +64,7 @@ pub(super) struct Inner {
     nets: Vec<IpNet>,
     namespace: Namespace<Net>,
     netlink: Netlink,
+    mtu: Option<u32>,
     uplink: Option<Uplink>,
     state: Mutex<State>,
 }
@@ -70,6 +75,9 @@ struct State {
     nft: Option<Nft>,
     hosts: Hosts,
 }
+
+/// The number of the bridge's own address in the network.
+const BRIDGE: u32 = 1;
 
 /// A member by the number of its address in the network.
 struct Entry {
@@ -109,7 +117,7 @@ impl Network {
     /// The bridge's own address, which is the members' gateway.
     #[must_use]
     pub fn gateway(&self) -> Option<IpAddr> {
-        self.0.address(0, 1)
+        self.0.address(0, BRIDGE)
     }
 
     /// Connects a namespace: it gets an `eth0` with an address that no other member has, a default route
@@ -122,7 +130,23 @@ impl Network {
     /// already; [`ErrorKind::InvalidInput`] for a name that is another member's, or that a hosts file cannot have.
     /// Nothing stays behind.
     pub fn connect(&self, namespace: &Namespace<Net>, name: Option<&str>) -> Result<Member> {
-        member::connect(&self.0, namespace, name)
+        let mut membership = Membership::new();
+        membership.name = name.map(str::to_owned);
+        membership::connect(&self.0, namespace, &membership)
+    }
+
+    /// Connects a namespace, as [`connect`](Self::connect) does, in a way of its own.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect), where the interface is the one that is asked for;
+    /// [`ErrorKind::InvalidInput`] for a name that no interface can have, and an address that the network has not, or
+    /// that another member has; `EEXIST` if the namespace of one that has left still has the address.
+    pub fn connect_with(
+        &self,
+        namespace: &Namespace<Net>,
+        membership: &Membership,
+    ) -> Result<Member> {
+        membership::connect(&self.0, namespace, membership)
     }
 
     /// The first address of the member of this name.
@@ -136,24 +160,34 @@ impl Network {
 
     /// Leads ports of the bridge's namespace to a member, until that is dropped. From loopback addresses as well.
     ///
-    /// The namespace forwards packets from then on (`ip_forward`).
+    /// The namespace forwards packets from then on, and stays so: see [`NetworkBuilder::masquerade`].
     ///
     /// # Errors
-    /// Those of [`Nft::install`] and of [`sysctl::set`].
+    /// [`ErrorKind::InvalidInput`] if one of the ports is published already; those of [`Nft::install`] and of
+    /// [`sysctl::set`](super::sysctl::set). Nothing is changed then.
     pub fn publish(&self, publish: Publish) -> Result<()> {
         let mut state = self.0.state();
-        self.0.forward(publish.target().ip())?;
-        if publish.target().is_ipv4() {
-            let parameter = format!("ipv4/conf/{}/route_localnet", self.0.name);
-            sysctl::set(&self.0.namespace, &parameter, "1")?;
+        let table = state.table.clone().publish(publish.clone());
+        let before = self.0.install(&mut state, table)?;
+        let led = self.0.lead(&state, publish.target().ip());
+        if led.is_err() {
+            let _ = self.0.install(&mut state, before);
         }
-        // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
-        if let Some(number) = self.0.number_of(&state, publish.target().ip()) {
-            let port = port(self.0.index, number);
-            self.0.netlink.set(LinkChange::of(port).hairpin(true))?;
+        led
+    }
+
+    /// Takes back what was [published](Self::publish). Connections that there are go on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it is not published, or not any more; those of [`Nft::install`].
+    pub fn unpublish(&self, publish: &Publish) -> Result<()> {
+        let mut state = self.0.state();
+        let mut table = state.table.clone();
+        if !table.unpublish(|other| other == publish) {
+            let what = format!("{publish} is not published");
+            return Err(Error::other(ErrorKind::NotFound, Step::Network, what));
         }
-        let table = state.table.clone().publish(publish);
-        self.0.install(&mut state, table)
+        self.0.install(&mut state, table).map(drop)
     }
 
     /// A file in the form of hosts(5) with the names of the members, kept up to date. To be bound at `/etc/hosts`:
@@ -182,21 +216,25 @@ impl Inner {
         Some(number)
     }
 
-    /// Lets the namespace forward packets of the family of an address.
-    fn forward(&self, of: IpAddr) -> Result<()> {
-        let parameter = match of {
-            IpAddr::V4(_) => "ipv4/ip_forward",
-            IpAddr::V6(_) => "ipv6/conf/all/forwarding",
-        };
-        // It may be on where it cannot be written.
-        if sysctl::get(&self.namespace, parameter)? == "1" {
-            return Ok(());
+    /// Lets packets through to an address that ports lead to.
+    fn lead(&self, state: &State, to: IpAddr) -> Result<()> {
+        let mut parameters = Changed::new(&self.namespace);
+        parameters.set(forwarding(to), "1")?;
+        if to.is_ipv4() {
+            let parameter = format!("ipv4/conf/{}/route_localnet", self.name);
+            parameters.set(&parameter, "1")?;
         }
-        sysctl::set(&self.namespace, parameter, "1")
+        // Where bridges look at IP packets (br_netfilter), the member itself could not use it otherwise.
+        if let Some(number) = self.number_of(state, to) {
+            let port = port(self.index, number);
+            self.netlink.set(LinkChange::of(port).hairpin(true))?;
+        }
+        parameters.keep();
+        Ok(())
     }
 
-    /// Puts a table in the place of the one that there is.
-    fn install(&self, state: &mut State, table: Table) -> Result<()> {
+    /// Puts a table in the place of the one that there is, which it returns.
+    fn install(&self, state: &mut State, table: Table) -> Result<Table> {
         let nft = match state.nft.take() {
             Some(nft) => nft,
             None => Nft::open(&self.namespace)?,
@@ -204,8 +242,7 @@ impl Inner {
         let installed = nft.install(&table);
         state.nft = Some(nft);
         installed?;
-        state.table = table;
-        Ok(())
+        Ok(std::mem::replace(&mut state.table, table))
     }
 
     fn write_hosts(&self, state: &State) -> Result<()> {
@@ -228,7 +265,7 @@ impl Inner {
             .filter_map(|net| self.address(net, number))
             .collect();
         let mut table = state.table.clone();
-        if table.unpublish(&addresses) {
+        if table.unpublish(|publish| addresses.contains(&publish.target().ip())) {
             let _ = self.install(&mut state, table);
         }
     }
@@ -237,11 +274,19 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Its members as well, in one go. While there are any, the table protects the host.
+        let _ = self.netlink.delete_group(group(self.index));
         if let Some(nft) = &state.nft {
             let _ = nft.remove(&table_name(self.index));
         }
-        // Its members as well, in one go.
-        let _ = self.netlink.delete_group(group(self.index));
+    }
+}
+
+/// What lets a namespace forward packets of the family of an address.
+fn forwarding(of: IpAddr) -> &'static str {
+    match of {
+        IpAddr::V4(_) => "ipv4/ip_forward",
+        IpAddr::V6(_) => "ipv6/conf/all/forwarding",
     }
 }
 
@@ -253,36 +298,6 @@ fn group(index: u32) -> u32 {
 
 fn table_name(index: u32) -> String {
     format!("ringfence-{index}")
-}
-
-impl Attach for Inner {
-    fn attach(self: Arc<Self>, child: &Child, name: Option<&str>) -> Result<Attached> {
-        let namespace = Namespace::<Net>::of_pidfd(child)?;
-        Ok(Box::new(member::connect(&self, &namespace, name)?))
-    }
-
-    fn label(&self) -> String {
-        format!("connected to the network {}", self.name)
-    }
-
-    fn setter(&self) -> &'static str {
-        "network"
-    }
-}
-
-impl Sandbox {
-    /// Connects the sandbox to a network before its program starts: the program is held at the
-    /// [gate](crate::Command::gate) until its `eth0` is up. Needs [`net`](Self::net). Its [`hostname`](Self::hostname), if it has
-    /// one, is the name by which other members find it.
-    ///
-    /// It is a member as long as its [`Child`] exists.
-    ///
-    /// # Errors
-    /// [`Plan::spawn`](crate::Plan::spawn) has those of [`Network::connect`]. The program is then not started.
-    pub fn network(mut self, network: &Network) -> Self {
-        self.attach.push(Arc::clone(&network.0) as Arc<dyn Attach>);
-        self
-    }
 }
 
 impl fmt::Debug for Network {

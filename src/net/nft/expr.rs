@@ -15,6 +15,7 @@ const EXPR_DATA: u16 = 2;
 pub(super) const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CODE: u16 = 1;
+const VERDICT_CHAIN: u16 = 2;
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
 const NFPROTO: [u8; 2] = [2, 10];
@@ -168,11 +169,23 @@ impl Expressions<'_> {
     }
 
     pub(super) fn verdict(&mut self, verdict: Verdict) -> &mut Self {
+        self.decide(|code| {
+            code.be32(VERDICT_CODE, verdict as u32);
+        })
+    }
+
+    /// The rules of this chain come next, then those that follow here.
+    pub(super) fn jump(&mut self, chain: &str) -> &mut Self {
+        self.decide(|code| {
+            code.be32(VERDICT_CODE, libc::NFT_JUMP.cast_unsigned());
+            code.text(VERDICT_CHAIN, chain);
+        })
+    }
+
+    fn decide(&mut self, verdict: impl FnOnce(&mut Message)) -> &mut Self {
         self.add("immediate", |data| {
             data.be32(1, REG_VERDICT).nest(2, |data| {
-                data.nest(DATA_VERDICT, |code| {
-                    code.be32(VERDICT_CODE, verdict as u32);
-                });
+                data.nest(DATA_VERDICT, verdict);
             });
         })
     }
@@ -204,10 +217,18 @@ impl Expressions<'_> {
 
     /// The destination becomes this address, and the port in the second register, or that which it has.
     pub(super) fn dnat(&mut self, to: IpAddr, with_port: bool) -> &mut Self {
+        self.nat(libc::NFT_NAT_DNAT, to, with_port)
+    }
+
+    /// The source becomes this address.
+    pub(super) fn snat(&mut self, to: IpAddr) -> &mut Self {
+        self.nat(libc::NFT_NAT_SNAT, to, false)
+    }
+
+    fn nat(&mut self, kind: i32, to: IpAddr, with_port: bool) -> &mut Self {
         let family = NFPROTO[usize::from(to.is_ipv6())];
         self.load(REG_1, &octets(to)).add("nat", |data| {
-            data.be32(1, libc::NFT_NAT_DNAT.cast_unsigned())
-                .be32(2, family.into());
+            data.be32(1, kind.cast_unsigned()).be32(2, family.into());
             data.be32(3, REG_1);
             if with_port {
                 data.be32(5, REG_2).be32(7, NAT_PROTO_SPECIFIED);

@@ -1,272 +1,32 @@
 //! Address translation and packet filters, by netlink to nf_tables; no `nft` program is needed.
 
 mod expr;
-mod rules;
+mod forward;
+mod publish;
+mod snat;
+mod table;
 
-pub use rules::{Forward, Ports, Publish};
+pub use forward::Forward;
+pub use publish::{Ports, Publish};
+pub use snat::Snat;
+pub use table::Table;
 
 use super::fail::Deed;
-use super::ip::IpNet;
-use super::link::check_name;
 use super::socket::Socket;
 use super::wire::Message;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
-use expr::{DATA_VALUE, Expressions, LIST_ELEM, Side, Verdict};
 use rustix::io::Errno;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, PoisonError};
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 /// `NFPROTO_INET`: IPv4 and IPv6.
 const INET: u8 = 1;
-/// The numbers by which nft(8) knows what is in a map: `inet_service`.
-const TYPE_PORT: u32 = 13;
-const CREATE: u16 = libc::NLM_F_CREATE as u16;
+
+const TOO_LARGE: &str = "a table is one message, and without CAP_NET_ADMIN in the first user namespace net.core.wmem_max limits it: each published port takes about half a KiB";
 
 // <linux/netfilter/nf_tables.h>, where the attributes of all messages begin with the name of the table.
 const TABLE: u16 = 1;
-
-/// A table of nf_tables: translations and filters that are installed, and removed, as a whole.
-///
-/// # Examples
-/// ```no_run
-/// use ringfence::net::{Forward, Nft, Publish, Table};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let nft = Nft::current()?;
-/// nft.install(
-///     &Table::new("lab")
-///         .masquerade("10.9.0.0/24".parse()?)
-///         .publish(Publish::tcp(8080, "10.9.0.2:80".parse()?))
-///         .forward(Forward::drop().iif("lab0").oif("lab1")),
-/// )?;
-/// nft.remove("lab")?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "nothing is changed until it is installed"]
-pub struct Table {
-    name: String,
-    masquerades: Vec<IpNet>,
-    hairpins: Vec<IpNet>,
-    publishes: Vec<Publish>,
-    forwards: Vec<Forward>,
-}
-
-impl Table {
-    /// An empty table of this name, of the family `inet`.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            masquerades: Vec::new(),
-            hairpins: Vec::new(),
-            publishes: Vec::new(),
-            forwards: Vec::new(),
-        }
-    }
-
-    /// Hides a network: what it sends elsewhere has the address of the interface that it leaves this host by.
-    pub fn masquerade(mut self, net: IpNet) -> Self {
-        self.masquerades.push(net);
-        self
-    }
-
-    /// Lets hosts of a network use the ports that lead to another of the same network, or to themselves: the
-    /// target then sees this host's address, as it would answer them directly otherwise.
-    pub fn hairpin(mut self, net: IpNet) -> Self {
-        self.hairpins.push(net);
-        self
-    }
-
-    /// Leads ports of this host elsewhere.
-    pub fn publish(mut self, publish: Publish) -> Self {
-        self.publishes.push(publish);
-        self
-    }
-
-    /// Lets packets through to another interface, or drops them.
-    pub fn forward(mut self, forward: Forward) -> Self {
-        self.forwards.push(forward);
-        self
-    }
-
-    /// Takes back what leads to these addresses; whether there was anything.
-    pub(super) fn unpublish(&mut self, addresses: &[IpAddr]) -> bool {
-        let before = self.publishes.len();
-        let leads_to = |publish: &Publish| addresses.contains(&publish.target.ip());
-        self.publishes.retain(|publish| !leads_to(publish));
-        self.publishes.len() != before
-    }
-
-    fn check(&self) -> Result<()> {
-        // NFT_TABLE_MAXNAMELEN, with the NUL.
-        let longest = libc::NFT_TABLE_MAXNAMELEN as usize - 1;
-        if self.name.is_empty() || self.name.len() > longest || self.name.contains('\0') {
-            let what = format!("{:?} is no name for a table", self.name);
-            return Err(Error::invalid("name", what));
-        }
-        for forward in &self.forwards {
-            for name in forward.iif.iter().chain(&forward.oif) {
-                check_name(name)?;
-            }
-        }
-        self.publishes.iter().try_for_each(Publish::check)
-    }
-
-    /// The messages of the transaction that puts it in the place of one of the same name.
-    fn messages(&self) -> Vec<Message> {
-        let mut messages = vec![
-            // So that there is one to be deleted.
-            self.message(libc::NFT_MSG_NEWTABLE, CREATE),
-            self.message(libc::NFT_MSG_DELTABLE, 0),
-            self.message(libc::NFT_MSG_NEWTABLE, CREATE),
-        ];
-        if !self.publishes.is_empty() {
-            self.maps(&mut messages);
-            for (chain, hook) in [
-                ("prerouting", libc::NF_INET_PRE_ROUTING),
-                ("output", libc::NF_INET_LOCAL_OUT),
-            ] {
-                messages.push(self.chain(chain, "nat", hook, libc::NF_IP_PRI_NAT_DST));
-                for (number, publish) in self.publishes.iter().enumerate() {
-                    messages.push(self.rule(chain, |rule| publish.put(rule, &map_name(number))));
-                }
-            }
-        }
-        let translates = [!self.publishes.is_empty(), !self.masquerades.is_empty()];
-        if translates.contains(&true) {
-            self.postrouting(&mut messages);
-        }
-        if !self.forwards.is_empty() {
-            self.filter(&mut messages);
-        }
-        messages
-    }
-
-    fn postrouting(&self, messages: &mut Vec<Message>) {
-        let (chain, hook) = ("postrouting", libc::NF_INET_POST_ROUTING);
-        messages.push(self.chain(chain, "nat", hook, libc::NF_IP_PRI_NAT_SRC));
-        for net in &self.masquerades {
-            messages.push(self.rule(chain, |rule| {
-                rule.family_of(net.address())
-                    .in_network(Side::Source, *net, true)
-                    .in_network(Side::Destination, *net, false)
-                    .masquerade();
-            }));
-        }
-        for net in &self.hairpins {
-            messages.push(self.rule(chain, |rule| {
-                rule.family_of(net.address())
-                    .in_network(Side::Source, *net, true)
-                    .in_network(Side::Destination, *net, true)
-                    .is_dnat()
-                    .masquerade();
-            }));
-        }
-        // What comes from a loopback address could not be answered.
-        let loopback = IpNet::new(Ipv4Addr::LOCALHOST, 8);
-        for loopback in loopback.iter().filter(|_| !self.publishes.is_empty()) {
-            messages.push(self.rule(chain, |rule| {
-                rule.family_of(loopback.address())
-                    .in_network(Side::Source, *loopback, true)
-                    .in_network(Side::Destination, *loopback, false)
-                    .is_dnat()
-                    .masquerade();
-            }));
-        }
-    }
-
-    fn filter(&self, messages: &mut Vec<Message>) {
-        let (chain, hook) = ("forward", libc::NF_INET_FORWARD);
-        messages.push(self.chain(chain, "filter", hook, libc::NF_IP_PRI_FILTER));
-        messages.push(self.rule(chain, |rule| {
-            rule.established().verdict(Verdict::Accept);
-        }));
-        for forward in &self.forwards {
-            messages.push(self.rule(chain, |rule| {
-                if let Some(name) = &forward.iif {
-                    rule.iif(name);
-                }
-                if let Some(name) = &forward.oif {
-                    rule.oif(name);
-                }
-                rule.verdict(match forward.accept {
-                    true => Verdict::Accept,
-                    false => Verdict::Drop,
-                });
-            }));
-        }
-    }
-
-    /// For each range whose ports change, a map from one port to the other.
-    fn maps(&self, messages: &mut Vec<Message>) {
-        let shifted = |(_, publish): &(usize, &Publish)| publish.needs_map();
-        for (number, publish) in self.publishes.iter().enumerate().filter(shifted) {
-            let name = map_name(number);
-            let mut set = self.message(libc::NFT_MSG_NEWSET, CREATE);
-            let flags = (libc::NFT_SET_MAP | libc::NFT_SET_CONSTANT).cast_unsigned();
-            set.text(2, &name).be32(3, flags);
-            set.be32(4, TYPE_PORT)
-                .be32(5, 2)
-                .be32(6, TYPE_PORT)
-                .be32(7, 2);
-            set.be32(10, number as u32 + 1);
-            messages.push(set);
-            let Ports { first, last } = publish.ports;
-            let pairs: Vec<_> = (first..=last).zip(publish.target.port()..).collect();
-            // An attribute has up to 64 KiB, an element of it 32 bytes.
-            for pairs in pairs.chunks(1024) {
-                let mut elements = self.message(libc::NFT_MSG_NEWSETELEM, CREATE);
-                elements.text(2, &name).nest(3, |list| {
-                    pairs.iter().for_each(|pair| put_pair(list, *pair));
-                });
-                messages.push(elements);
-            }
-        }
-    }
-
-    /// A message about this table.
-    fn message(&self, kind: i32, flags: u16) -> Message {
-        let mut message = message(kind, flags);
-        message.text(TABLE, &self.name);
-        message
-    }
-
-    fn chain(&self, name: &str, kind: &str, hook: i32, priority: i32) -> Message {
-        let mut message = self.message(libc::NFT_MSG_NEWCHAIN, CREATE);
-        message.text(3, name).nest(4, |at| {
-            at.be32(1, hook.cast_unsigned())
-                .be32(2, priority.cast_unsigned());
-        });
-        message.be32(5, Verdict::Accept as u32).text(7, kind);
-        message
-    }
-
-    fn rule(&self, chain: &str, fill: impl FnOnce(&mut Expressions<'_>)) -> Message {
-        let flags = CREATE | libc::NLM_F_APPEND as u16;
-        let mut message = self.message(libc::NFT_MSG_NEWRULE, flags);
-        message
-            .text(2, chain)
-            .nest(4, |list| fill(&mut Expressions(list)));
-        message
-    }
-}
-
-fn map_name(number: usize) -> String {
-    format!("ports{number}")
-}
-
-fn put_pair(list: &mut Message, (from, to): (u16, u16)) {
-    list.nest(LIST_ELEM, |element| {
-        for (kind, port) in [(1, from), (2, to)] {
-            element.nest(kind, |data| {
-                data.be16(DATA_VALUE, port);
-            });
-        }
-    });
-}
 
 fn message(kind: i32, flags: u16) -> Message {
     let kind = SUBSYSTEM << 8 | kind as u16;
@@ -337,7 +97,10 @@ impl Nft {
     /// not at all.
     ///
     /// # Errors
-    /// What the kernel gives; [`ErrorKind::InvalidInput`] for what it could not express.
+    /// What the kernel gives; [`ErrorKind::InvalidInput`] for what it could not express, and if a port is published
+    /// twice. `EMSGSIZE` for some hundreds of published ports, or thousands of a range whose numbers change, if the caller
+    /// has no `CAP_NET_ADMIN` in the first user namespace: see `net.core.wmem_max` in
+    /// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
     pub fn install(&self, table: &Table) -> Result<()> {
         table.check()?;
         self.transaction(&table.name, "install", table.messages())
@@ -379,12 +142,16 @@ impl Nft {
         let Err((position, refusal)) = socket.transaction(&mut messages) else {
             return Ok(());
         };
-        let object = format!("{verb} table {name}, message {position}");
+        let mut object = format!("{verb} table {name}");
+        if position > 0 {
+            object += &format!(", message {position}");
+        }
         let error = Deed::new(Step::Nftables, object).refused(&refusal, messages.get(position));
         // A family or an expression that cannot be loaded is ENOENT as well.
         let is_missing = verb == "install" && refusal.errno == Errno::NOENT;
         Err(match refusal.errno {
             Errno::OPNOTSUPP => lacking(error),
+            Errno::MSGSIZE => error.with_hint(Some(TOO_LARGE.into())),
             _ if is_missing => lacking(error),
             _ => error,
         })

@@ -9,13 +9,15 @@ use crate::ns::{Namespace, Net, User};
 use crate::sandbox::command::SETUP_TIMEOUT;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4};
 use std::time::Duration;
 
 /// The number of an address in the uplink's network, as slirp4netns fixes it.
 const GATEWAY: u128 = 2;
 const NAMESERVER: u128 = 3;
 const INSIDE: u128 = 100;
+
+const SLIRP4NETNS_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0);
 
 /// What each IPv4 and each IPv6 host must take at least.
 const MIN_MTU: u32 = 68;
@@ -40,7 +42,7 @@ pub struct UplinkBuilder {
     pub(super) helper: Helper,
     program: Option<OsString>,
     pub(super) interface: String,
-    pub(in crate::net) net: IpNet,
+    pub(super) net: IpNet,
     pub(super) mtu: u32,
     pub(super) ipv6: bool,
     pub(super) host_loopback: bool,
@@ -223,6 +225,13 @@ impl UplinkBuilder {
             }
             None => Ok(()),
         }
+    }
+
+    /// The networks that are known to be inside before the helper is there.
+    pub(in crate::net) fn nets(&self) -> impl Iterator<Item = IpNet> {
+        let is_fixed = self.ipv6 && self.helper == Helper::Slirp4netns;
+        let ipv6 = is_fixed.then(|| IpNet::new(SLIRP4NETNS_IPV6, 64)).flatten();
+        [self.net].into_iter().chain(ipv6)
     }
 
     pub(super) fn program_or_default(&self) -> &OsStr {

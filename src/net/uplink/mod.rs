@@ -128,7 +128,11 @@ impl Attach for UplinkBuilder {
         "uplink"
     }
 
-    fn is_alone(&self) -> bool {
+    fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    fn has_default_route(&self) -> bool {
         true
     }
 
@@ -143,7 +147,7 @@ impl Sandbox {
     /// the program's [`Child`] exists.
     ///
     /// # Errors
-    /// [`compile`](crate::Command::compile) refuses it together with [`network`](Self::network), which has the default
+    /// [`compile`](crate::Command::compile) refuses it together with a [`network`](Self::network) that has the default
     /// route: [`NetworkBuilder::uplink`](crate::net::NetworkBuilder::uplink) is for that.
     /// [`Plan::spawn`](crate::Plan::spawn) has those of [`UplinkBuilder::attach`]. The program is then not started.
     pub fn uplink(mut self, uplink: &UplinkBuilder) -> Self {

@@ -213,8 +213,10 @@ impl Compiler<'_> {
         let Some(dir) = &self.command.current_dir else {
             return Ok(());
         };
-        let confined = self.sandbox.rootfs.is_some();
-        if confined && !dir.is_absolute() {
+        let new_root = self.sandbox.rootfs.is_some();
+        // What is in a root of somebody else's may lead to descriptors that the set-up still has.
+        let confined = new_root || self.sandbox.chroot.is_some();
+        if new_root && !dir.is_absolute() {
             return Err(Error::invalid(
                 "current_dir",
                 format!(

@@ -54,6 +54,14 @@ impl Compiler<'_> {
                 Action::DieWithParent { signal },
             );
         }
+        // Before a descriptor of the program's takes the number of the caller's terminal.
+        if foreground && stage.is_none() {
+            self.push(
+                Step::Session,
+                "a process group of its own, in the foreground of the caller's terminal",
+                Action::Foreground,
+            );
+        }
         let object = descriptors
             .iter()
             .fold("standard streams".to_owned(), |text, (_, number)| {
@@ -87,13 +95,6 @@ impl Compiler<'_> {
                 Action::ControllingTerminal { stream },
             );
         }
-        if foreground && stage.is_none() {
-            self.push(
-                Step::Session,
-                "a process group of its own, in the foreground of the caller's terminal",
-                Action::Foreground,
-            );
-        }
         // Without CLONE_CLEAR_SIGHAND a handler of the caller would run in the child.
         let handled = match method {
             Method::Clone3 => 0,
@@ -109,10 +110,11 @@ impl Compiler<'_> {
             "default actions, empty mask, core limit of the caller",
             Action::Signals { reset },
         );
-        let close = if self.features.close_range_cloexec {
-            CloseRange::Cloexec
-        } else {
-            CloseRange::Close
+        // A copy of the caller keeps what no exec closes.
+        let forks = stage.is_some_and(Stage::forks);
+        let close = match self.features.close_range_cloexec && !forks {
+            true => CloseRange::Cloexec,
+            false => CloseRange::Close,
         };
         self.push(
             Step::Descriptors,

@@ -21,7 +21,7 @@ pub(super) fn make(way: Way<'_>, overlay: &Overlay) -> Result<Mount, Fail> {
     }
 }
 
-/// Where no stage can be, which is where the kernel is new enough to take layers one by one (Linux 6.5).
+/// Where no stage can be, which is where the kernel is new enough to take layers one by one (Linux 6.7).
 fn detached(way: Way<'_>, overlay: &Overlay) -> Result<Mount, Fail> {
     let context = way.open(c"overlay")?;
     for path in &overlay.lowers {

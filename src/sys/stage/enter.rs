@@ -1,19 +1,21 @@
 //! The system calls of the `join` role, with nothing but `core`.
 
-use super::calls::{Errno, Text, number, syscall};
+use super::calls::{Errno, Text, close, number, syscall};
 
 #[cfg(target_arch = "x86_64")]
 mod nr {
     pub(super) const CHDIR: usize = 80;
     pub(super) const CHROOT: usize = 161;
     pub(super) const FCHDIR: usize = 81;
+    pub(super) const FSTAT: usize = 5;
+    pub(super) const FSTATFS: usize = 138;
     pub(super) const GETGID: usize = 104;
     pub(super) const GETGROUPS: usize = 115;
     pub(super) const GETUID: usize = 102;
     pub(super) const IOCTL: usize = 16;
     pub(super) const MMAP: usize = 9;
     pub(super) const MOUNT: usize = 165;
-    pub(super) const NEWFSTATAT: usize = 262;
+    pub(super) const OPENAT: usize = 257;
     pub(super) const PRCTL: usize = 157;
     pub(super) const SETDOMAINNAME: usize = 171;
     pub(super) const SETGROUPS: usize = 116;
@@ -30,13 +32,15 @@ mod nr {
     pub(super) const CHDIR: usize = 49;
     pub(super) const CHROOT: usize = 51;
     pub(super) const FCHDIR: usize = 50;
+    pub(super) const FSTAT: usize = 80;
+    pub(super) const FSTATFS: usize = 44;
     pub(super) const GETGID: usize = 176;
     pub(super) const GETGROUPS: usize = 158;
     pub(super) const GETUID: usize = 174;
     pub(super) const IOCTL: usize = 29;
     pub(super) const MMAP: usize = 222;
     pub(super) const MOUNT: usize = 40;
-    pub(super) const NEWFSTATAT: usize = 79;
+    pub(super) const OPENAT: usize = 56;
     pub(super) const PRCTL: usize = 167;
     pub(super) const SETDOMAINNAME: usize = 162;
     pub(super) const SETGROUPS: usize = 159;
@@ -76,19 +80,66 @@ pub(super) fn unshare(kinds: u32) -> Result<(), Errno> {
     unsafe { syscall(nr::UNSHARE, [kinds as usize]) }.map(drop)
 }
 
-/// The inode number of the file that a path leads to.
+/// The directory in the procfs of this mount namespace that has the links to one's own namespaces; -1 without procfs.
+pub(super) fn own_links() -> i32 {
+    const AT_FDCWD: i32 = -100;
+    const O_PATH: usize = 0o10_000_000;
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let path = c"/proc/self/ns".to_bytes_with_nul().as_ptr();
+    // SAFETY: a null-terminated string.
+    let Ok(links) = (unsafe { open_at(AT_FDCWD, path, O_PATH) }) else {
+        return -1;
+    };
+    if file_system(links) == Ok(PROC_SUPER_MAGIC) {
+        return links;
+    }
+    close(links);
+    -1
+}
+
+/// Whether the link of this name leads to the namespace of a descriptor.
 ///
 /// # Safety
 /// A null-terminated string.
-pub(super) unsafe fn inode(path: Text) -> Result<u64, Errno> {
-    const AT_FDCWD: i32 = -100;
-    // More than `struct stat` takes on either architecture, which begins with the device and the inode.
+pub(super) unsafe fn is_own(links: i32, name: Text, namespace: i32) -> bool {
+    const O_RDONLY: usize = 0;
+    const NSFS_MAGIC: u64 = 0x6e73_6673;
+    // SAFETY: as the caller says.
+    let Ok(own) = (unsafe { open_at(links, name, O_RDONLY) }) else {
+        return false;
+    };
+    let identities = (identity(own), identity(namespace));
+    let is_namespace = file_system(own) == Ok(NSFS_MAGIC);
+    close(own);
+    is_namespace && matches!(identities, (Ok(own), Ok(other)) if own == other)
+}
+
+/// # Safety
+/// A null-terminated string.
+unsafe fn open_at(directory: i32, path: Text, how: usize) -> Result<i32, Errno> {
+    const O_CLOEXEC: usize = 0o2_000_000;
+    let args = [number(directory), path.addr(), how | O_CLOEXEC];
+    // SAFETY: as the caller says.
+    let fd = unsafe { syscall(nr::OPENAT, args) }?;
+    Ok(i32::try_from(fd).unwrap_or(-1))
+}
+
+/// Device and inode, with which `struct stat` begins on either architecture. It takes less than this.
+fn identity(fd: i32) -> Result<[u64; 2], Errno> {
     let mut stat = [0_u64; 32];
-    let args = [number(AT_FDCWD), path.addr(), stat.as_mut_ptr().addr(), 0];
-    // SAFETY: as the caller says, and a structure large enough.
-    unsafe { syscall(nr::NEWFSTATAT, args) }?;
-    let [_, inode, ..] = stat;
-    Ok(inode)
+    // SAFETY: a structure large enough.
+    unsafe { syscall(nr::FSTAT, [number(fd), stat.as_mut_ptr().addr()]) }?;
+    let [device, inode, ..] = stat;
+    Ok([device, inode])
+}
+
+/// The magic number, with which the `struct statfs` of fifteen words begins.
+fn file_system(fd: i32) -> Result<u64, Errno> {
+    let mut statfs = [0_u64; 15];
+    // SAFETY: a structure of the kernel's size.
+    unsafe { syscall(nr::FSTATFS, [number(fd), statfs.as_mut_ptr().addr()]) }?;
+    let [magic, ..] = statfs;
+    Ok(magic)
 }
 
 pub(super) fn make_private() -> Result<(), Errno> {

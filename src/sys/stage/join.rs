@@ -16,11 +16,13 @@ const EPERM: Errno = 1;
 
 /// Does all of the work, and what comes after it.
 pub(super) fn run(job: &Job) -> ! {
-    let work = match enter::map_shared(job.work, WORK_SIZE) {
-        Ok(words) => Work { words },
+    let words = match enter::map_shared(job.work, WORK_SIZE) {
+        Ok(words) => words,
         Err(errno) => fail(job, call::MMAP, errno, 0),
     };
     calls::close(job.work);
+    let links = enter::own_links();
+    let work = Work { words, links };
     // Done before, but here everything rests on it.
     if let Err(errno) = enter::hide() {
         fail(job, call::PRCTL, errno, work.operation(0))
@@ -32,6 +34,9 @@ pub(super) fn run(job: &Job) -> ! {
 #[derive(Clone, Copy)]
 struct Work {
     words: *mut u64,
+    /// The links to one's own namespaces. Opened before a mount namespace is entered in which somebody else
+    /// may have put something in the place of `/proc`.
+    links: i32,
 }
 
 impl Work {
@@ -85,6 +90,7 @@ fn go_on(job: &Job, work: Work, first: usize) -> ! {
     for index in 0..work.count() {
         calls::close(work.instruction(index).fd);
     }
+    calls::close(work.links);
     init::begin(job)
 }
 
@@ -172,8 +178,7 @@ fn join(work: &Work, instruction: Instruction) -> Result<(), Errno> {
 
 fn is_there(work: &Work, instruction: Instruction) -> bool {
     // SAFETY: texts end with a null byte.
-    let there = unsafe { enter::inode(work.text(instruction)) };
-    there == Ok(instruction.other)
+    unsafe { enter::is_own(work.links, work.text(instruction), instruction.fd) }
 }
 
 fn loopback_up() -> Result<(), (u32, Errno)> {

@@ -118,7 +118,7 @@ pub(crate) const WORK_HEADER: usize = 3;
 pub(crate) const WORK_SIZE: usize = 512 * 1024;
 
 pub(crate) mod what {
-    /// Enter the namespace `fd` of the kind `value`, unless it is the inode `other` that the text leads to.
+    /// Enter the namespace `fd` of the kind `value`, unless the link in `/proc/self/ns` that the text names leads to it.
     pub(crate) const JOIN: u32 = 1;
     /// [`JOIN`], and look first: where one is already must not be entered again.
     pub(crate) const JOIN_OTHER: u32 = 2;

@@ -161,7 +161,7 @@ impl Goal {
                 let ratio = ours / theirs;
                 (
                     format!("at most {}", times(limit)),
-                    times(ratio),
+                    beside(ratio, limit),
                     ratio <= limit,
                 )
             }
@@ -169,7 +169,7 @@ impl Goal {
                 let ratio = theirs / ours;
                 (
                     format!("{} as fast", times(limit)),
-                    times(ratio),
+                    beside(ratio, limit),
                     ratio >= limit,
                 )
             }
@@ -182,6 +182,14 @@ impl Goal {
                 )
             }
         })
+    }
+}
+
+/// Where rounding would make it the limit itself, with one digit more.
+fn beside(ratio: f64, limit: f64) -> String {
+    match times(ratio) {
+        same if same == times(limit) => format!("{ratio:.3} ×"),
+        shown => shown,
     }
 }
 
@@ -209,8 +217,8 @@ mod tests {
 
     #[test]
     fn each_is_judged_by_its_kind_of_limit() {
-        let text = line("spawn", "all eight", "ringfence", 111)
-            + &line("spawn", "all eight", "floor", 100)
+        let text = line("spawn", "all eight", "ringfence", 1_104)
+            + &line("spawn", "all eight", "floor", 1_000)
             + &line("container", "one at a time", "ringfence", 100)
             + &line("container", "one at a time", "bwrap", 900)
             + &line("container", "one at a time", "unshare(1)", 299)
@@ -221,7 +229,7 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "| All eight namespaces, root, /dev | at most 1.10 × | 1.11 × | **missed** |",
+                "| All eight namespaces, root, /dev | at most 1.10 × | 1.104 × | **missed** |",
                 "| A container from a running program, against the best of the tools | 3.00 × as fast | 2.99 × | **missed** |",
                 "| All of lock-down | at most 150 µs more | 150 µs more | met |",
             ]

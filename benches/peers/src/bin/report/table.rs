@@ -46,6 +46,7 @@ fn shown(value: Value, ratio: Option<f64>) -> String {
 
 pub(crate) fn times(ratio: f64) -> String {
     match ratio {
+        _ if ratio < 0.01 => format!("{ratio:.4} ×"),
         _ if ratio < 9.995 => format!("{ratio:.2} ×"),
         _ if ratio < 99.95 => format!("{ratio:.1} ×"),
         _ => format!("{ratio:.0} ×"),

@@ -1,7 +1,8 @@
-//! What a table does: ports that lead elsewhere, packets that are let through or dropped.
+//! Ports that lead elsewhere.
 
 use super::expr::{Expressions, Side};
 use crate::error::{Error, Result};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -35,7 +36,8 @@ impl From<RangeInclusive<u16>> for Ports {
 ///
 /// They do so from outside, from the target's own network with [`Table::hairpin`](super::Table::hairpin), from this host itself, and for IPv4 from this host's
 /// loopback addresses, if the [parameter](super::super::sysctl) `route_localnet` of the interface to the target allows
-/// it.
+/// it. That also lets in what comes from there for a loopback address:
+/// [`Table::guard_loopback`](super::Table::guard_loopback) keeps it out.
 ///
 /// # Examples
 /// ```
@@ -51,6 +53,7 @@ pub struct Publish {
     protocol: u8,
     pub(super) ports: Ports,
     on: Option<IpAddr>,
+    pub(super) iif: Option<String>,
     pub(super) target: SocketAddr,
 }
 
@@ -70,6 +73,7 @@ impl Publish {
             protocol,
             ports,
             on: None,
+            iif: None,
             target,
         }
     }
@@ -77,6 +81,12 @@ impl Publish {
     /// Of this address of the host only.
     pub fn on(mut self, address: impl Into<IpAddr>) -> Self {
         self.on = Some(address.into());
+        self
+    }
+
+    /// Only for what comes in by the interface of this name, which need not exist yet: so not from this host itself.
+    pub fn iif(mut self, name: impl Into<String>) -> Self {
+        self.iif = Some(name.into());
         self
     }
 
@@ -99,8 +109,31 @@ impl Publish {
             _ if is_other => "is on an address of another family",
             _ => return Ok(()),
         };
-        let what = format!("{first}-{last} to {} {what}", self.target);
-        Err(Error::invalid("publish", what))
+        Err(Error::invalid("publish", format!("{self} {what}")))
+    }
+
+    /// By which all that share ports with one follow it without a gap.
+    pub(super) fn order(&self) -> (u8, bool, u16) {
+        (self.protocol, self.target.is_ipv6(), self.ports.first)
+    }
+
+    /// Whether one that follows has a port of the same protocol and family.
+    pub(super) fn shares_ports_with(&self, next: &Self) -> bool {
+        let kind = |publish: &Self| (publish.protocol, publish.target.is_ipv6());
+        kind(self) == kind(next) && next.ports.first <= self.ports.last
+    }
+
+    pub(super) fn shares_addresses_with(&self, other: &Self) -> bool {
+        fn may_be_same<T: PartialEq>(one: &Option<T>, other: &Option<T>) -> bool {
+            one.is_none() || other.is_none() || one == other
+        }
+        may_be_same(&self.on, &other.on) && may_be_same(&self.iif, &other.iif)
+    }
+
+    pub(super) fn is_published_already(&self, by: &Self) -> Error {
+        let what = format!("{self} is published already, as {by}");
+        let hint = "each port of an address leads to one target: take another port, or an address of its own for each";
+        Error::invalid("publish", what).with_hint(Some(hint.into()))
     }
 
     /// Whether the numbers of the ports differ by more than a constant for a single port.
@@ -109,6 +142,9 @@ impl Publish {
     }
 
     pub(super) fn put(&self, rule: &mut Expressions<'_>, map: &str) {
+        if let Some(name) = &self.iif {
+            rule.iif(name);
+        }
         rule.family_of(self.target.ip());
         match self.on {
             Some(on) => rule.in_network(Side::Destination, on.into(), true),
@@ -126,44 +162,26 @@ impl Publish {
     }
 }
 
-/// What becomes of packets that this host sends on from one interface to another. The first that fits
-/// decides. Replies, and what else belongs to a connection that was let through, always pass.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[must_use = "nothing is filtered until the table is installed"]
-pub struct Forward {
-    pub(super) iif: Option<String>,
-    pub(super) oif: Option<String>,
-    pub(super) accept: bool,
-}
-
-impl Forward {
-    /// Lets them through.
-    pub fn accept() -> Self {
-        Self::new(true)
-    }
-
-    /// Drops them.
-    pub fn drop() -> Self {
-        Self::new(false)
-    }
-
-    fn new(accept: bool) -> Self {
-        Self {
-            iif: None,
-            oif: None,
-            accept,
+impl fmt::Display for Publish {
+    /// Such as `tcp 192.0.2.1:8080 to 10.9.0.2:80`, or `udp 9000-9009 to 10.9.0.2:19000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match i32::from(self.protocol) {
+            libc::IPPROTO_TCP => "tcp",
+            _ => "udp",
+        };
+        write!(f, "{protocol} ")?;
+        if let Some(name) = &self.iif {
+            write!(f, "by {name} ")?;
         }
-    }
-
-    /// Those that came in by the interface of this name, which need not exist yet.
-    pub fn iif(mut self, name: impl Into<String>) -> Self {
-        self.iif = Some(name.into());
-        self
-    }
-
-    /// Those that leave by the interface of this name.
-    pub fn oif(mut self, name: impl Into<String>) -> Self {
-        self.oif = Some(name.into());
-        self
+        match self.on {
+            Some(IpAddr::V6(on)) => write!(f, "[{on}]:")?,
+            Some(IpAddr::V4(on)) => write!(f, "{on}:")?,
+            None => {}
+        }
+        let Ports { first, last } = self.ports;
+        match first == last {
+            true => write!(f, "{first} to {}", self.target),
+            false => write!(f, "{first}-{last} to {}", self.target),
+        }
     }
 }
