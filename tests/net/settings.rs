@@ -228,7 +228,8 @@ fn links_are_told_what_only_changes_tell() {
         done.undo().unwrap();
         assert_eq!(everything(&namespace), plain);
         let long = LinkChange::of("br0").alias("a".repeat(256));
-        netlink.set(long).unwrap_err();
+        let error = netlink.set(long).unwrap_err();
+        assert!(error.to_string().contains("IFLA_IFALIAS"), "{error:?}");
         netlink
             .set(LinkChange::of("br0").alias("a".repeat(255)))
             .unwrap();
