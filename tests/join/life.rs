@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ringfence::ns::{Namespace, Pid};
-use ringfence::{ErrorKind, IdMap, Sandbox, Step};
+use ringfence::{ErrorKind, IdMap, NamespaceSet, Sandbox, Step};
 use rustix::process::{
     Pid as RawPid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open,
     set_child_subreaper, waitpid,
@@ -14,7 +14,9 @@ use rustix::process::{
 
 use super::{link, stage, target};
 use crate::common::leaks::{Census, assert_same};
-use crate::common::{in_forked_child, isolated::wait_for, isolated_as_both, probe, require};
+use crate::common::{
+    in_forked_child, isolated::wait_for, isolated_as_both, probe, require, seccomp,
+};
 use crate::seen::hold::held_at;
 use crate::support::{ENGINES, Waiting, is_privileged, signal::ignore};
 use ringfence::Kind;
@@ -138,6 +140,23 @@ fn a_caller_that_reaps_any_child() {
             over.store(true, Ordering::Relaxed);
             spawned.unwrap();
         });
+    });
+}
+
+/// The caller could not end the program.
+#[test]
+fn nothing_is_started_where_no_pidfd_can_be_opened() {
+    isolated_as_both(|| {
+        require!(userns);
+        stage!();
+        let target = target();
+        let set = NamespaceSet::of_pid(target.id()).unwrap();
+        let (user, pid) = (set.user.unwrap(), set.pid.unwrap());
+        seccomp::deny(&[(libc::SYS_pidfd_open, libc::EPERM)]).unwrap();
+        let joins = Sandbox::new().join(&user).join(&pid).command("/bin/true");
+        let error = joins.spawn().unwrap_err();
+        assert_eq!(error.syscall(), Some("pidfd_open"), "{error:?}");
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error:?}");
     });
 }
 
