@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 
 type Setup = Box<dyn Fn(&Namespace<Net>) -> Result<()> + Send + Sync>;
 
-/// Network namespaces made ahead, and set up, by a thread in the background: to make one takes the
-/// kernel up to some milliseconds, to take one that is ready some microseconds.
+/// Network namespaces made ahead, and set up, by a thread in the background: to make one takes the kernel half a
+/// millisecond or more, to take one that is ready less than a microsecond.
 ///
 /// A namespace that was taken does not come back: what has been used is not clean any more. Those that nobody has
 /// taken go with the pool.
