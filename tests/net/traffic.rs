@@ -26,13 +26,8 @@ fn through_a_veth() {
     });
 }
 
-/// A member of the bridge `br0`, with an `eth0`.
-fn member(bridge: &Netlink, number: u8) -> (Namespace<Net>, Netlink) {
-    let (namespace, netlink) = create();
-    let peer = Peer::new("eth0").namespace(&namespace);
-    bridge
-        .add(Link::veth(format!("v{number}"), peer).master("br0").up())
-        .unwrap();
+/// Brings up the `eth0` of a namespace, with addresses of this number.
+fn bring_up(netlink: &Netlink, number: u8) {
     netlink
         .batch()
         .add(LinkChange::of("eth0").up())
@@ -40,6 +35,16 @@ fn member(bridge: &Netlink, number: u8) -> (Namespace<Net>, Netlink) {
         .add(Address::new("eth0", net(&format!("fd00:9::{number}/64"))).nodad())
         .commit()
         .unwrap();
+}
+
+/// A member of the bridge `br0`, with an `eth0`.
+fn member(bridge: &Netlink, number: u8) -> (Namespace<Net>, Netlink) {
+    let (namespace, netlink) = create();
+    let peer = Peer::new("eth0").namespace(&namespace);
+    bridge
+        .add(Link::veth(format!("v{number}"), peer).master("br0").up())
+        .unwrap();
+    bring_up(&netlink, number);
     (namespace, netlink)
 }
 
@@ -91,13 +96,7 @@ fn macvlans(mode: MacvlanMode, sends_back: bool) -> Macvlans {
         netlink
             .add(Link::macvlan("eth0", "v0", mode).namespace(&namespace))
             .unwrap();
-        inside
-            .batch()
-            .add(LinkChange::of("eth0").up())
-            .add(Address::new("eth0", net(&format!("10.9.0.{number}/24"))))
-            .add(Address::new("eth0", net(&format!("fd00:9::{number}/64"))).nodad())
-            .commit()
-            .unwrap();
+        bring_up(&inside, number);
         namespace
     });
     Macvlans {
