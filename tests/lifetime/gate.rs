@@ -131,13 +131,16 @@ fn nothing_of_the_callers_is_open_at_the_gate() {
             let mut ends = [PollFd::new(&reader, PollFlags::IN)];
             let now = Timespec::default();
             assert_eq!(poll(&mut ends, Some(&now)), Ok(1), "the writer is closed");
-            let sockets = open_in(child.id());
-            let sockets = sockets.iter().filter(|name| name.starts_with("socket:"));
-            assert_eq!(
-                sockets.count(),
-                1,
-                "its own end of the socket to the caller"
-            );
+            // Process 1 lets nobody else look.
+            if require::root().is_ok() {
+                let sockets = open_in(child.id());
+                let sockets = sockets.iter().filter(|name| name.starts_with("socket:"));
+                assert_eq!(
+                    sockets.count(),
+                    1,
+                    "its own end of the socket to the caller"
+                );
+            }
             child.release().unwrap();
             assert!(child.wait().unwrap().success());
         });
