@@ -48,6 +48,8 @@ fn await_end(pid: i32) {
 fn fails_held(call: libc::c_long, command: &Command, act: impl FnOnce(i32) + Send) -> Error {
     let plan = command.compile().unwrap();
     assert!(plan.spawn().unwrap().wait().is_ok());
+    // The thread that watched it may take its time to end.
+    await_single_thread();
     let before = Census::take().without(&["maps", "status"]);
     let error = held_at(call, || plan.spawn(), act).unwrap_err();
     await_single_thread();
