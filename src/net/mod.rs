@@ -56,6 +56,7 @@ pub mod sysctl;
 mod temporary;
 #[cfg(test)]
 mod tests;
+mod told;
 mod uplink;
 mod wire;
 

@@ -5,10 +5,10 @@ use super::entry::Entry;
 use super::link::{IFINFOMSG, LinkInfo, LinkRef};
 use super::netlink::Netlink;
 use super::route::Route;
+use super::told::Teller;
 use super::wire::{Messages, Received};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
-use crate::process::wait_readable;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recvfrom, socket_with};
@@ -139,11 +139,7 @@ impl Monitor {
     /// # Errors
     /// What the kernel gives.
     pub fn wait(&mut self) -> Result<Event> {
-        loop {
-            if let Some(event) = self.next_until(None)? {
-                return Ok(event);
-            }
-        }
+        self.take()
     }
 
     /// Waits for the next event, but no longer than this; `None` if there is none.
@@ -151,7 +147,7 @@ impl Monitor {
     /// # Errors
     /// What the kernel gives.
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<Event>> {
-        self.next_until(Instant::now().checked_add(limit))
+        self.take_until(Instant::now().checked_add(limit))
     }
 
     /// The next event if there is one.
@@ -161,16 +157,6 @@ impl Monitor {
     pub fn try_next(&mut self) -> Result<Option<Event>> {
         while self.events.is_empty() && self.read()? {}
         Ok(self.events.pop_front())
-    }
-
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Event>> {
-        loop {
-            let event = self.try_next()?;
-            let wait = || wait_readable(self.fd.as_fd(), deadline).map_err(failed("poll"));
-            if event.is_some() || !wait()? {
-                return Ok(event);
-            }
-        }
     }
 
     /// One datagram, if there is one.
@@ -199,6 +185,18 @@ impl Monitor {
             None => self.events.push_back(Event::Lost),
         }
         Ok(true)
+    }
+}
+
+impl Teller for Monitor {
+    type Event = Event;
+
+    fn try_take(&mut self) -> Result<Option<Event>> {
+        self.try_next()
+    }
+
+    fn failed(call: &'static str, errno: Errno) -> Error {
+        failed(call)(errno)
     }
 }
 
@@ -256,7 +254,7 @@ pub fn wait_for_addresses(
         {
             return Ok(all);
         }
-        if monitor.next_until(deadline)?.is_none() {
+        if monitor.take_until(deadline)?.is_none() {
             let what = format!("addresses of {link} in {namespace} are still being asked for");
             return Err(Error::other(ErrorKind::TimedOut, Step::Address, what));
         }

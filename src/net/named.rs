@@ -16,9 +16,9 @@
 //! # }
 //! ```
 
+use super::told::Teller;
 use crate::error::{Error, Result, Step};
 use crate::ns::{Kind, Namespace, NamespaceIds, Net, netns_names, unpin_netns};
-use crate::process::wait_readable;
 use crate::sandbox::{Command, Sandbox};
 use rustix::fs::StatVfsMountFlags;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
@@ -231,11 +231,7 @@ impl Monitor {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the directory of the names is gone or has been unmounted, and
     /// what read(2) gives.
     pub fn wait(&mut self) -> Result<Event> {
-        loop {
-            if let Some(event) = self.next_until(None)? {
-                return Ok(event);
-            }
-        }
+        self.take()
     }
 
     /// Waits for the next change, but no longer than this; `None` if there is none.
@@ -243,7 +239,7 @@ impl Monitor {
     /// # Errors
     /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<Event>> {
-        self.next_until(Instant::now().checked_add(limit))
+        self.take_until(Instant::now().checked_add(limit))
     }
 
     /// The next change if there is one.
@@ -257,17 +253,6 @@ impl Monitor {
         match self.events.pop_front() {
             None if self.is_over => Err(failed("read")(Errno::NOENT)),
             event => Ok(event),
-        }
-    }
-
-    /// Changes of other files in the directory are none, so it may take more than one.
-    fn next_until(&mut self, deadline: Option<Instant>) -> Result<Option<Event>> {
-        loop {
-            let event = self.try_next()?;
-            let wait = || wait_readable(self.inotify.as_fd(), deadline).map_err(failed("poll"));
-            if event.is_some() || !wait()? {
-                return Ok(event);
-            }
         }
     }
 
@@ -298,6 +283,18 @@ impl Monitor {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Teller for Monitor {
+    type Event = Event;
+
+    fn try_take(&mut self) -> Result<Option<Event>> {
+        self.try_next()
+    }
+
+    fn failed(call: &'static str, errno: Errno) -> Error {
+        failed(call)(errno)
     }
 }
 

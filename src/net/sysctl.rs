@@ -66,12 +66,18 @@ impl<'n> Changed<'n> {
     }
 
     pub(super) fn set(&mut self, parameter: &str, value: &str) -> Result<()> {
-        let old = get(self.namespace, parameter)?;
-        // It may be so where it cannot be written.
-        if old != value {
-            set(self.namespace, parameter, value)?;
-            self.old.push((parameter.to_owned(), old));
-        }
+        let path = path("set", parameter)?;
+        let change = || {
+            let old = std::fs::read_to_string(&path)?;
+            // It may be so where it cannot be written.
+            if old.trim_end_matches('\n') == value {
+                return Ok(None);
+            }
+            std::fs::write(&path, value).map(|()| Some(old))
+        };
+        let changed = self.namespace.run_in(change)?;
+        let old = changed.map_err(|error| failed(self.namespace, parameter, error))?;
+        self.old.extend(old.map(|old| (parameter.to_owned(), old)));
         Ok(())
     }
 
