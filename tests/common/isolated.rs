@@ -104,6 +104,8 @@ pub(crate) struct Ended {
     /// `None` if it had to be killed for taking too long.
     pub(crate) status: Option<ExitStatus>,
     pub(crate) output: String,
+    /// What it and all that it had started were doing when it had to be killed.
+    pub(crate) doing: String,
 }
 
 /// A body that takes longer is killed, and its test fails. On a slow machine the environment has another number of
@@ -126,6 +128,7 @@ pub(crate) fn start(mut command: Command, timeout: Duration) -> Ended {
     let pid = i32::try_from(child.id()).unwrap();
     let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
     let in_time = probe::ends_within(&pidfd, timeout);
+    let doing = (!in_time).then(|| probe::doing(pid));
     if !in_time {
         probe::kill_descendants(pid);
         child.kill().unwrap();
@@ -134,18 +137,23 @@ pub(crate) fn start(mut command: Command, timeout: Duration) -> Ended {
     Ended {
         status: in_time.then_some(status),
         output: capture.text(),
+        doing: doing.unwrap_or_default(),
     }
 }
 
 /// Passes or fails the test by what became of the process started for it.
 pub(crate) fn report(test: &str, ended: Ended) {
-    let Ended { status, output } = ended;
+    let Ended {
+        status,
+        output,
+        doing,
+    } = ended;
     for line in output.lines().filter(|line| line.starts_with("SKIPPED ")) {
         // Not eprintln, which libtest captures.
         let _ = writeln!(io::stderr(), "{line}");
     }
     match status {
-        None => panic!("{test} took too long and was killed\n{output}"),
+        None => panic!("{test} took too long and was killed\n{output}\n{doing}"),
         Some(status) => match status.code() {
             Some(PASSED) => print!("{output}"),
             Some(FAILED) => panic!("{test} failed in its own process\n{output}"),

@@ -145,6 +145,41 @@ pub(crate) fn descendants(pid: i32) -> Vec<Process> {
     found
 }
 
+/// What a process and all that descend from it are doing, a line for each thread: for whoever has to find out what
+/// they wait for. A call is its number, its arguments and where it was made, if this process may see that.
+pub(crate) fn doing(pid: i32) -> String {
+    let read = |task: &str, file| {
+        let text = fs::read_to_string(format!("{task}/{file}"));
+        text.map_or_else(
+            |error| error.kind().to_string(),
+            |text| text.trim().to_owned(),
+        )
+    };
+    let all = Process::read(pid).into_iter().chain(descendants(pid));
+    let tasks = all.flat_map(|process| {
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.pid));
+        let tasks = tasks.into_iter().flatten().flatten();
+        let lines = tasks.map(move |task| {
+            let task = task.path().display().to_string();
+            let below_proc = task.trim_start_matches("/proc/");
+            let state = Process::read(below_proc).map_or('?', |thread| thread.state);
+            let field = |name| status(below_proc, name).unwrap_or_default();
+            format!(
+                "{task} ({}, child of {}) {state} in {}: {}; signals {} {} blocked {}\n",
+                process.comm,
+                process.parent,
+                read(&task, "wchan"),
+                read(&task, "syscall"),
+                field("SigPnd"),
+                field("ShdPnd"),
+                field("SigBlk"),
+            )
+        });
+        lines.collect::<Vec<_>>()
+    });
+    tasks.collect()
+}
+
 /// Kills what descends from a process, until nothing of it is left alive.
 pub(crate) fn kill_descendants(pid: i32) {
     // More than once, as one may have been forked during the scan; not forever.

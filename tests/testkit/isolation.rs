@@ -92,6 +92,13 @@ fn what_takes_too_long_is_killed_with_all_its_children() {
     ]);
     let ended = isolated::start(shell, Duration::from_millis(500));
     assert_eq!(ended.status, None);
+    let sleeping = |line: &&str| line.contains("(sleep, child of ");
+    assert_eq!(
+        ended.doing.lines().filter(sleeping).count(),
+        2,
+        "{}",
+        ended.doing
+    );
     let pids: Vec<_> = ended.output.lines().collect();
     assert_eq!(pids.len(), 2, "{}", ended.output);
     for pid in pids {
