@@ -16,5 +16,6 @@ mod inside;
 mod locked;
 #[path = "mounts/refused.rs"]
 mod refused;
+mod support;
 #[path = "mounts/tree.rs"]
 mod tree;

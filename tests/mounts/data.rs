@@ -1,13 +1,18 @@
 //! Files in memory that are bound.
 
 use std::fs;
+use std::path::Path;
 
 use ringfence::{Bind, Rootfs, Tmpfs};
 use rustix::fs::inotify;
+use rustix::mount::{MountFlags, mount};
+use rustix::process::geteuid;
+use rustix::thread::UnshareFlags;
 
 use crate::common::leaks::{Census, assert_same};
 use crate::common::{in_forked_child, isolated_as_both, require};
 use crate::inside::{Kernel, in_tmpfs, namespaces, options, programs, sh};
+use crate::support::enter_userns;
 
 #[test]
 fn each_program_has_its_own() {
@@ -47,6 +52,13 @@ fn each_program_has_its_own() {
 fn the_caller_has_no_part_in_it() {
     isolated_as_both(|| {
         require!(userns, new_proc);
+        if !geteuid().is_root() {
+            enter_userns(0, UnshareFlags::NEWNS);
+        }
+        // Where everybody else makes files as well.
+        for place in [&std::env::temp_dir(), Path::new("/dev/shm")] {
+            mount("tmpfs", place, "tmpfs", MountFlags::empty(), None).unwrap();
+        }
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("file"), "the caller's").unwrap();
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC);

@@ -92,11 +92,8 @@ fn members_reach_each_other_and_the_host() {
         assert_eq!(network.address_of("db"), Some(address("10.9.0.3")));
         drop(db_member);
         assert_eq!(network.address_of("db"), None);
-        assert!(
-            !fs::read_to_string(network.hosts_path())
-                .unwrap()
-                .contains("db")
-        );
+        let hosts = fs::read_to_string(network.hosts_path()).unwrap();
+        assert!(!hosts.contains("\tdb"), "{hosts}");
         let path = network.hosts_path();
         drop(web_member);
         drop(network);
