@@ -67,6 +67,7 @@ fn name_of(kind: u16, path: &[u16]) -> String {
             (libc::IFLA_MASTER, "IFLA_MASTER"),
             (libc::IFLA_LINKINFO, "IFLA_LINKINFO"),
             (libc::IFLA_NET_NS_FD, "IFLA_NET_NS_FD"),
+            (libc::IFLA_AF_SPEC, "IFLA_AF_SPEC"),
         ],
         libc::RTM_NEWADDR => &[
             (libc::IFA_ADDRESS, "IFA_ADDRESS"),

@@ -1,6 +1,7 @@
 //! The messages, read and written by another implementation.
 
 mod exact;
+mod vlans;
 
 use super::address::{Address, Scope};
 use super::batch::Indexes;

@@ -18,6 +18,7 @@ mod taps;
 mod traffic;
 mod uplink;
 mod uplink_contract;
+mod vlans;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

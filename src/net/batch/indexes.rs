@@ -2,9 +2,11 @@
 
 use super::Change;
 use crate::error::Result;
+use crate::net::bridge_vlan::BridgeVlan;
 use crate::net::fdb::FdbEntry;
 use crate::net::link::{Link, LinkInfo, LinkRef};
 use crate::net::netlink::Netlink;
+use crate::net::wire::Message;
 use crate::ns::{Namespace, Net};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::{HashMap, HashSet};
@@ -185,6 +187,12 @@ impl<'n> Indexes<'n> {
         let index = self.get(&entry.link)?;
         let all = self.netlink.fdb()?;
         Ok(all.iter().any(|other| entry.is(other, index)))
+    }
+
+    /// How a change of memberships is undone.
+    pub(super) fn reverse(&mut self, vlan: &BridgeVlan) -> Result<Vec<Message>> {
+        let index = self.get(&vlan.link)?;
+        Ok(vlan.reverse(index, &self.netlink.bridge_vlans()?))
     }
 
     pub(super) fn rename(&mut self, link: &LinkRef, name: &str) -> Result<()> {
