@@ -6,7 +6,7 @@ use super::bridge_vlan::BridgeVlan;
 use super::entry::{Deletable, Entry};
 use super::fail::Deed;
 use super::fdb::FdbEntry;
-use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg};
+use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg, name_attribute};
 use super::neighbour::Neighbour;
 use super::route::Route;
 use super::rule::Rule;
@@ -104,7 +104,7 @@ impl Netlink {
         found.map_err(|refusal| deed.refused(&refusal, None))
     }
 
-    /// One interface.
+    /// One interface, by its index, its name, or [another](LinkChange::alt_name) that it has.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::InvalidInput`] for a name that none can have.
@@ -467,9 +467,9 @@ pub(super) fn by_name_or_index(kind: u16, link: &LinkRef) -> Result<Message> {
     Ok(match link {
         LinkRef::Index(index) => Message::new(kind, 0, &ifinfomsg(*index, 0, 0)),
         LinkRef::Name(name) => {
-            check_name(name)?;
+            let attribute = name_attribute(name)?;
             let mut message = Message::new(kind, 0, &ifinfomsg(0, 0, 0));
-            message.text(libc::IFLA_IFNAME, name);
+            message.text(attribute, name);
             message
         }
     })

@@ -1,4 +1,5 @@
 mod abandoned;
+mod alt_names;
 mod batch;
 mod entries;
 mod fdb;

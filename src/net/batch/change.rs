@@ -137,6 +137,9 @@ impl<'a> Change<'a> {
                     Some(Undo::Set(back, lost))
                 };
                 change.put(indexes, messages)?;
+                for name in change.new_alt_names() {
+                    indexes.name(&change.link, name)?;
+                }
                 if let Some(name) = change.new_name() {
                     indexes.rename(&change.link, name)?;
                 }

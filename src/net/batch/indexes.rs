@@ -201,12 +201,24 @@ impl<'n> Indexes<'n> {
         if let LinkRef::Name(before) = link {
             self.new_names.remove(before);
         }
+        self.known.retain(|_, known| *known != index);
+        self.insert(index, name, is_new);
+        Ok(())
+    }
+
+    /// One more name of an interface.
+    pub(super) fn name(&mut self, link: &LinkRef, name: &str) -> Result<()> {
+        let index = self.get(link)?;
+        let is_new = self.is_new(link);
+        self.insert(index, name, is_new);
+        Ok(())
+    }
+
+    fn insert(&mut self, index: u32, name: &str, is_new: bool) {
         if is_new {
             self.new_names.insert(name.to_owned());
         }
-        self.known.retain(|_, known| *known != index);
         self.known.insert(name.to_owned(), index);
-        Ok(())
     }
 
     /// Whether a number that was chosen here may be that of another interface, which the kernel refuses with this.

@@ -7,7 +7,7 @@ pub use change::Change;
 pub(super) use indexes::Indexes;
 
 use super::fail::Deed;
-use super::link::LinkRef;
+use super::link::{LinkRef, RTM_DELLINKPROP};
 use super::netlink::Netlink;
 use super::rule::Rule;
 use super::socket::Refusal;
@@ -272,11 +272,12 @@ fn send(netlink: &Netlink, messages: &mut Vec<Message>) -> Result<()> {
         let Some(Err(refusal)) = netlink.socket().request(&mut message).pop() else {
             continue;
         };
-        // It has gone with something else.
-        let is_gone = matches!(
-            refusal.errno,
-            Errno::NODEV | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NOENT
-        );
+        // It has gone with something else, or the name is another's.
+        let is_gone = match refusal.errno {
+            Errno::NODEV | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NOENT => true,
+            Errno::INVAL => message.iter().all(|it| it.kind() == RTM_DELLINKPROP),
+            _ => false,
+        };
         if !is_gone && first.is_ok() {
             let deed: Deed = netlink.deed(Step::Link, "undo");
             first = Err(deed.refused(&refusal, message.first()));
