@@ -50,6 +50,7 @@ mod next_hop;
 mod nft;
 mod nsid;
 mod pool;
+mod ready;
 mod route;
 mod rule;
 mod socket;
@@ -68,15 +69,16 @@ pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
     Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkData, LinkInfo, LinkRef, MacvlanMode,
-    NAME_MAX, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan,
+    NAME_MAX, OperState, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan,
 };
-pub use monitor::{Event, Monitor, Watch, wait_for_addresses};
+pub use monitor::{Event, Monitor, Watch};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use netlink::Netlink;
 pub use network::{Member, Membership, Network, NetworkBuilder};
 pub use next_hop::NextHop;
 pub use nft::{Forward, Nft, Ports, Publish, Snat, Table};
 pub use pool::NetPool;
+pub use ready::{wait_for_addresses, wait_for_link};
 pub use route::{Route, RouteKind, RouteOption, RoutePreference};
 pub use rule::{Family, Rule, RuleAction};
 pub use uplink::{Uplink, UplinkBuilder};

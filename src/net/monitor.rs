@@ -2,12 +2,11 @@
 
 use super::address::Address;
 use super::entry::Entry;
-use super::link::{IFINFOMSG, LinkInfo, LinkRef};
-use super::netlink::Netlink;
+use super::link::{IFINFOMSG, LinkInfo};
 use super::route::Route;
 use super::told::Teller;
 use super::wire::{Messages, Received};
-use crate::error::{Error, ErrorKind, Result, Step};
+use crate::error::{Error, Result, Step};
 use crate::ns::{Namespace, Net};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -203,61 +202,6 @@ impl Teller for Monitor {
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// Waits until no address of an interface is [tentative](Address::tentative) any more, and returns all that it has. The
-/// kernel asks for each new IPv6 address whether somebody has it, unless it is [`nodad`](Address::nodad); one that
-/// somebody has is [`dad_failed`](Address::dad_failed).
-///
-/// This takes a second or two from when the interface is up and has a carrier; until then nobody is asked.
-///
-/// # Errors
-/// [`ErrorKind::TimedOut`] if it takes longer than the limit, and those of [`Monitor::open`] and [`Netlink::link`].
-///
-/// # Privileges
-/// Those of [`Namespace::run_in`].
-///
-/// # Examples
-/// ```no_run
-/// use ringfence::net::{Address, IpNet, Netlink, wait_for_addresses};
-/// use ringfence::ns::{Namespace, Net};
-/// use std::time::Duration;
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let namespace = Namespace::<Net>::current()?;
-/// Netlink::open(&namespace)?.add(Address::new("eth0", "fd00:9::1/64".parse::<IpNet>()?))?;
-/// let all = wait_for_addresses(&namespace, "eth0", Duration::from_secs(5))?;
-/// if all.iter().any(|address| address.dad_failed) {
-///     return Err("somebody else has it".into());
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[doc(alias = "DAD")]
-pub fn wait_for_addresses(
-    namespace: &Namespace<Net>,
-    link: impl Into<LinkRef>,
-    limit: Duration,
-) -> Result<Vec<Address>> {
-    let link = link.into();
-    let deadline = Instant::now().checked_add(limit);
-    let mut monitor = Monitor::open(namespace, &[Watch::Addresses])?;
-    let netlink = Netlink::open(namespace)?;
-    let index = LinkRef::Index(netlink.link_uncounted(&link)?.index);
-    loop {
-        let mut all = netlink.addresses()?;
-        all.retain(|address| address.link == index);
-        if all
-            .iter()
-            .all(|address| !address.tentative || address.dad_failed)
-        {
-            return Ok(all);
-        }
-        if monitor.take_until(deadline)?.is_none() {
-            let what = format!("addresses of {link} in {namespace} are still being asked for");
-            return Err(Error::other(ErrorKind::TimedOut, Step::Address, what));
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::wire::Message;
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, NamespaceId, Net};
 use rustix::io::Errno;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -145,6 +146,36 @@ impl Netlink {
     /// As [`links`](Self::links).
     pub fn routes(&self) -> Result<Vec<Route>> {
         self.list()
+    }
+
+    /// The route that a packet to this address takes.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` if there is none, and what the kernel answers to those who take a route that is
+    /// [unreachable](super::RouteKind) or prohibited.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use ringfence::net::Netlink;
+    ///
+    /// # fn main() -> ringfence::Result<()> {
+    /// let route = Netlink::current()?.route_to([192, 0, 2, 1])?;
+    /// println!("by {:?}", route.via);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "ip route get")]
+    #[doc(alias = "RTM_GETROUTE")]
+    pub fn route_to(&self, destination: impl Into<IpAddr>) -> Result<Route> {
+        let destination = destination.into();
+        let found = self.socket().get(Route::lookup(destination), Route::parse);
+        let none = || Refusal::none("recvfrom", Errno::NETUNREACH);
+        found
+            .and_then(|found| found.ok_or_else(none))
+            .map_err(|refusal| {
+                let deed = self.deed(Step::Route, format!("look up the way to {destination}"));
+                deed.refused(&refusal, None)
+            })
     }
 
     /// All neighbours, of IPv4 and IPv6.

@@ -13,6 +13,7 @@ mod nft;
 mod nft_table;
 mod pool;
 mod reach;
+mod ready;
 mod replaced;
 mod settings;
 mod taps;
@@ -27,7 +28,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringfence::Result;
-use ringfence::net::{Address, IpNet, Link, LinkChange, Mac, Netlink, Peer};
+use ringfence::net::{
+    Address, IpNet, Link, LinkChange, Mac, Netlink, OperState, Peer, wait_for_link,
+};
 use ringfence::ns::{Namespace, Net};
 use serde_json::Value;
 
@@ -129,6 +132,7 @@ fn connected(here: &str, there: &str) -> [(Namespace<Net>, Netlink); 2] {
         .add(Address::new("eth0", net(there)).nodad())
         .commit()
         .unwrap();
+    wait_for_link(&left.0, "eth0", PATIENCE).unwrap();
     [left, right]
 }
 
@@ -150,6 +154,9 @@ fn behind(router: &Netlink, name: &str, four: &str, six: &str) -> (Namespace<Net
         .add(Address::new("eth0", net(&format!("{six}:2/64"))).nodad())
         .commit()
         .unwrap();
+    while router.link(name).unwrap().operstate != OperState::Up {
+        std::thread::yield_now();
+    }
     (namespace, netlink)
 }
 

@@ -3,14 +3,11 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use ringfence::ErrorKind;
-use ringfence::net::{
-    Address, Event, Link, LinkChange, Monitor, Peer, Route, Watch, wait_for_addresses,
-};
+use ringfence::net::{Address, Event, Link, Monitor, Route, Watch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-use super::{MAC, PATIENCE, address, create, ip, net, run, with_capabilities};
+use super::{PATIENCE, create, ip, net, run, with_capabilities};
 use crate::common::require;
 
 const ALL: [Watch; 3] = [Watch::Links, Watch::Addresses, Watch::Routes];
@@ -133,42 +130,5 @@ fn what_is_lost_is_told() {
         assert!(all.len() < 100, "{all:?}");
         netlink.add(Address::new("d0", net("10.9.1.1/32"))).unwrap();
         assert!(matches!(monitor.wait().unwrap(), Event::Address(_)));
-    });
-}
-
-#[test]
-fn addresses_are_waited_for_until_they_are_usable() {
-    with_capabilities!({
-        require!(netns);
-        let (left, right) = (create(), create());
-        let peer = Peer::new("eth0").namespace(&right.0);
-        left.1.add(Link::veth("eth0", peer).up()).unwrap();
-        let wait = |limit| wait_for_addresses(&right.0, "eth0", limit);
-        let [own, taken] = ["fd00:9::1/64", "fd00:9::2/64"].map(net);
-        left.1.add(Address::new("eth0", taken).nodad()).unwrap();
-        let index = right.1.link("eth0").unwrap().index;
-        assert_eq!(wait(PATIENCE).unwrap(), []);
-        for one in [own, taken] {
-            right.1.add(Address::new("eth0", one)).unwrap();
-        }
-        // As long as it is down, nobody is asked.
-        let error = wait(Duration::from_millis(1)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error:?}");
-        right.1.set(LinkChange::of("eth0").mac(MAC).up()).unwrap();
-        let all = wait(PATIENCE).unwrap();
-        let find = |one| all.iter().find(|found| found.net == one).unwrap();
-        assert!(all.iter().all(|found| found.link == index.into()));
-        assert!(!find(own).tentative && !find(own).dad_failed);
-        assert!(find(taken).dad_failed);
-        // It can be bound to, which the kernel refuses for one that cannot be used.
-        let bind = |one: &str| {
-            let to = (address(one), 0);
-            right.0.run_in(|| std::net::UdpSocket::bind(to)).unwrap()
-        };
-        bind("fd00:9::1").unwrap();
-        let refused = bind("fd00:9::2").unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::EADDRNOTAVAIL));
-        let missing = wait_for_addresses(&right.0, "nothing", PATIENCE).unwrap_err();
-        assert_eq!(missing.kind(), ErrorKind::NotFound);
     });
 }

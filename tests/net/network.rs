@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ringfence::net::{
-    Link, LinkChange, Member, Netlink, Network, Nft, Peer, Publish, Route, sysctl,
+    IpNet, Link, LinkChange, Member, Netlink, Network, Nft, OperState, Peer, Publish, Route,
+    RouteKind, sysctl,
 };
 use ringfence::ns::{Namespace, Net};
 use ringfence::{ErrorKind, Sandbox, Stdio, Step};
@@ -440,5 +441,39 @@ fn five_hundred_namespaces_on_one_bridge() {
         assert_eq!(first(member), "10.9.1.245");
         both_ways(&members[0].0, "10.9.1.245", last);
         both_ways(&host, "10.9.0.2", &members[0].0);
+    });
+}
+
+/// The first packet is not lost because the kernel has yet to notice that there is a carrier, which takes it long while
+/// it takes namespaces down. It would be sent again after a second.
+#[test]
+fn members_can_be_reached_as_soon_as_they_are_connected() {
+    with_capabilities!({
+        require!(netns);
+        let host = enter();
+        let network = lab();
+        let netlink = Netlink::open(&host).unwrap();
+        for number in 0..30 {
+            let (namespace, member) = joined(&network, &format!("m{number}"));
+            // A list is not what has the kernel finish it.
+            let links = netlink.links().unwrap();
+            for name in ["lab", &*member.port()] {
+                let link = links.iter().find(|link| link.name == name).unwrap();
+                assert_eq!(link.operstate, OperState::Up, "{name} of {number}");
+            }
+            let inside = Netlink::open(&namespace).unwrap();
+            for (netlink, own) in [
+                (&inside, member.addresses()[1]),
+                (&netlink, address("fd00:9::1")),
+            ] {
+                let is_own = |route: &Route| {
+                    route.kind == RouteKind::Local && route.destination == IpNet::from(own)
+                };
+                assert!(
+                    netlink.routes().unwrap().iter().any(is_own),
+                    "{own} of {number}"
+                );
+            }
+        }
     });
 }

@@ -41,6 +41,8 @@ pub struct LinkInfo {
     pub promisc: bool,
     /// Whether it can carry packets: it is up, and so is what it stands on, or the other end.
     pub carrier: bool,
+    /// What the kernel makes of that, a moment later: [`wait_for_link`](super::super::wait_for_link) waits for it.
+    pub operstate: OperState,
     /// Whether it is the loopback interface.
     pub loopback: bool,
     /// The bridge that it is a port of.
@@ -56,6 +58,45 @@ pub struct LinkInfo {
     pub link_netnsid: Option<i32>,
     /// What it has sent and received.
     pub statistics: Statistics,
+}
+
+/// The operational state of an interface.
+///
+/// See [RFC 2863](https://www.rfc-editor.org/rfc/rfc2863#section-3.1.14), and `state` in `ip link`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[doc(alias = "IFLA_OPERSTATE")]
+pub enum OperState {
+    /// Its driver says nothing, as that of the loopback interface and of many that are made by software: it works when it
+    /// is up.
+    #[default]
+    Unknown,
+    /// The hardware is missing.
+    NotPresent,
+    /// It is down.
+    Down,
+    /// What it stands on is down, or the other end.
+    LowerLayerDown,
+    /// It is being tested.
+    Testing,
+    /// It waits for something else, such as a login to the network.
+    Dormant,
+    /// It works.
+    Up,
+}
+
+impl OperState {
+    fn of(number: u8) -> Self {
+        match number {
+            1 => Self::NotPresent,
+            2 => Self::Down,
+            3 => Self::LowerLayerDown,
+            4 => Self::Testing,
+            5 => Self::Dormant,
+            6 => Self::Up,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// Packets and bytes that an interface has counted.
@@ -126,6 +167,7 @@ impl LinkInfo {
             up: has(libc::IFF_UP),
             promisc: has(libc::IFF_PROMISC),
             carrier: has(libc::IFF_UP) && has(libc::IFF_LOWER_UP),
+            operstate: OperState::Unknown,
             loopback: has(libc::IFF_LOOPBACK),
             master: None,
             port: None,
@@ -142,6 +184,7 @@ impl LinkInfo {
                     found.alias = Some(OsStr::from_bytes(attribute.text()).to_owned());
                 }
                 IFLA_PROP_LIST => found.alt_names = alt_name::parse(attribute.attributes()),
+                libc::IFLA_OPERSTATE => found.operstate = OperState::of(attribute.u8()?),
                 libc::IFLA_TXQLEN => found.txqueuelen = attribute.u32()?,
                 libc::IFLA_MTU => found.mtu = attribute.u32()?,
                 libc::IFLA_MASTER => found.master = attribute.u32(),

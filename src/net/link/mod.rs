@@ -11,7 +11,7 @@ mod tun;
 pub(super) use alt_name::{IFLA_ALT_IFNAME, IFLA_PROP_LIST, RTM_DELLINKPROP, RTM_NEWLINKPROP};
 pub use change::LinkChange;
 pub use data::LinkData;
-pub use info::{LinkInfo, Statistics};
+pub use info::{LinkInfo, OperState, Statistics};
 pub(super) use kind::LinkKind;
 pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vlan, VlanProtocol, Vxlan};
 pub use port::BridgePort;

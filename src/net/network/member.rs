@@ -7,10 +7,15 @@ use crate::net::address::Address;
 use crate::net::ip::IpNet;
 use crate::net::link::{Link, LinkChange, Peer};
 use crate::net::netlink::Netlink;
+use crate::net::ready;
 use crate::net::route::Route;
 use crate::ns::{Namespace, Net};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The kernel needs microseconds for what is waited for, unless it is very busy.
+const READY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A namespace that is connected to a [`Network`](super::Network).
 ///
@@ -76,7 +81,8 @@ pub(super) fn connect(
             None => Netlink::open_beside(namespace, plug),
         };
         let done = match (inside, plugged) {
-            (Ok(inside), Ok(())) => set_up(network, &inside, member.number, membership),
+            (Ok(inside), Ok(())) => set_up(network, &inside, member.number, membership)
+                .and_then(|()| until_ready(network, (&inside, namespace), member.number)),
             (Err(error), Ok(())) => Err(error),
             // The number of one that has left, and whose namespace is still there, or was until now.
             (Ok(inside), Err(error))
@@ -217,6 +223,33 @@ fn set_up(network: &Inner, inside: &Netlink, number: u32, membership: &Membershi
         }
     }
     batch.commit().map(drop)
+}
+
+/// Until both ends send, and take in what is sent to their addresses. What is sent before is lost, and then the first
+/// connection takes a second more.
+fn until_ready(
+    network: &Inner,
+    (inside, namespace): (&Netlink, &Namespace<Net>),
+    number: u32,
+) -> Result<()> {
+    let deadline = Instant::now().checked_add(READY_LIMIT);
+    let outside = (&network.netlink, &network.namespace);
+    // The end inside came up last, and so has its carrier at once.
+    for link in [port(network.index, number), network.index.into()] {
+        if !ready::until_sends_or_is_down(outside.0, outside.1, &link, deadline)? {
+            return Ok(());
+        }
+    }
+    for (position, net) in network.nets.iter().enumerate() {
+        for ((netlink, namespace), number) in [((inside, namespace), number), (outside, BRIDGE)] {
+            let own = network.address(position, number);
+            // Those of IPv4 are there at once.
+            if let Some(own) = own.filter(|_| !net.address().is_ipv4()) {
+                ready::until_local(netlink, namespace, own, deadline)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn check_name(name: &str) -> Result<()> {

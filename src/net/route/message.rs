@@ -15,6 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 // <linux/rtnetlink.h>; the libc crate has them for some C libraries only.
 const RTA_PREF: u16 = 20;
 const RTA_NH_ID: u16 = 30;
+const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 /// `RT_TABLE_COMPAT`: the number is in `RTA_TABLE`.
 const TABLE_COMPAT: u8 = 252;
 /// What the kernel gives an IPv6 route that says nothing else.
@@ -39,6 +41,22 @@ impl RoutePreference {
 }
 
 impl Route {
+    /// Asks for the one that leads to an address, as it is listed.
+    pub(in crate::net) fn lookup(destination: IpAddr) -> Message {
+        let mut fixed = [0; Self::FIXED];
+        fixed[0] = family(&destination);
+        fixed[1] = IpNet::from(destination).prefix();
+        let flags = match destination {
+            IpAddr::V4(_) => RTM_F_FIB_MATCH | RTM_F_LOOKUP_TABLE,
+            // It says which table in any case, and refuses to be asked.
+            IpAddr::V6(_) => RTM_F_FIB_MATCH,
+        };
+        fixed[8..].copy_from_slice(&flags.to_ne_bytes());
+        let mut message = Message::new(libc::RTM_GETROUTE, 0, &fixed);
+        put(&mut message, libc::RTA_DST, destination);
+        message
+    }
+
     fn is_ipv4(&self) -> bool {
         self.destination.address().is_ipv4()
     }
