@@ -365,7 +365,7 @@ impl Child {
     /// As [`Plan::spawn`](crate::Plan::spawn), for what is left to do: a program that cannot be executed. `EINVAL` when it
     /// is not held. After an error nothing is left of the child.
     pub fn release(&mut self) -> Result<()> {
-        let held = std::mem::take(&mut self.at_gate);
+        let held = std::mem::take(&mut self.at_gate) && self.status.is_none();
         let asked = match &self.control {
             Some(control) if held => control.ask(message::RELEASE, 0).map(|()| control),
             _ => {

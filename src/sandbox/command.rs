@@ -1,5 +1,5 @@
 use super::{Sandbox, Stdio, WindowSize};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::process::Child;
 use std::collections::BTreeMap;
@@ -314,6 +314,9 @@ impl Command {
     /// program is executed only when [`Child::release`](crate::Child::release) says so. Until then there is
     /// a process with all the new namespaces, for which a network or a cgroup can be set up. If
     /// the caller ends meanwhile, or drops the [`Child`](crate::Child), that process ends as well.
+    ///
+    /// To wait for a program that nobody has released is to wait for ever: [`status`](Self::status) and
+    /// [`output`](Self::output), after which nobody could, refuse it.
     pub fn gate(mut self) -> Self {
         self.gate = true;
         self
@@ -347,8 +350,10 @@ impl Command {
     /// Runs the program and waits for its end.
     ///
     /// # Errors
-    /// Those of [`spawn`](Self::spawn).
+    /// Those of [`spawn`](Self::spawn); [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a program that
+    /// is held at the [gate](Self::gate).
     pub fn status(&self) -> Result<ExitStatus> {
+        self.refuse_gate()?;
         let mut child = self.spawn()?;
         child.wait()
     }
@@ -356,10 +361,21 @@ impl Command {
     /// Runs the program, waits for its end and collects what it wrote.
     ///
     /// # Errors
-    /// Those of [`spawn`](Self::spawn).
+    /// Those of [`status`](Self::status).
     pub fn output(&self) -> Result<Output> {
+        self.refuse_gate()?;
         Plan::compile(self, &Stdio::null(), &Stdio::piped())?
             .spawn()?
             .wait_with_output()
+    }
+
+    fn refuse_gate(&self) -> Result<()> {
+        match self.gate {
+            true => Err(Error::invalid(
+                "gate",
+                "nobody could release the program; see spawn and Child::release",
+            )),
+            false => Ok(()),
+        }
     }
 }
