@@ -352,6 +352,10 @@ impl Child {
 
     /// What the program has used, once its end has been waited for.
     ///
+    /// What was killed together with the program, as by [`kill_all`](Self::kill_all), is not counted, since nobody has waited
+    /// for it; with [`init`](crate::Sandbox::init) nor is the program itself, if process 1 was killed. The
+    /// [statistics](crate::cgroup::Cgroup::stats) of a cgroup have all of it.
+    ///
     /// See [getrusage(2)](https://man7.org/linux/man-pages/man2/getrusage.2.html).
     #[must_use]
     pub fn resource_usage(&self) -> Option<ResourceUsage> {

@@ -182,6 +182,20 @@ impl Command {
 
     /// Hands the program one more descriptor, under the number `target`. All descriptors that were not
     /// handed over, by this or as a standard stream, are closed when the program starts.
+    ///
+    /// # Examples
+    /// A socket that listens already, and nothing else of the caller's:
+    /// ```
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let command = ringfence::Sandbox::new().command("sh").args(["-c", "readlink /proc/self/fd/3"]);
+    /// let output = command.descriptor(OwnedFd::from(listener), 3).output()?;
+    /// assert!(output.stdout.starts_with(b"socket:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn descriptor(mut self, fd: impl Into<Arc<OwnedFd>>, target: RawFd) -> Self {
         self.descriptors.push((fd.into(), target));
         self

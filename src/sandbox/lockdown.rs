@@ -253,7 +253,13 @@ impl Sandbox {
     /// Each part can be replaced or taken back by the method that sets it, and the printed
     /// [`Plan`](crate::Plan) shows what is left: [`user_map`](Self::user_map),
     /// [`capabilities`](Self::capabilities), [`harden`](Self::harden) with [`Hardening::new`],
-    /// [`without_seccomp`](Self::without_seccomp), [`allow_new_privs`](Self::allow_new_privs).
+    /// [`without_seccomp`](Self::without_seccomp), [`allow_new_privs`](Self::allow_new_privs). The namespaces and the
+    /// mounts stay: a container that shares some, as in a pod, is put together of the same setters without
+    /// [`all`](Self::all).
+    ///
+    /// The program has the caller's environment, as every [`Command`](crate::Command) has, with all tokens and passwords
+    /// that are in it: [`env_clear`](crate::Command::env_clear) keeps it away. Without limits it may use all of the memory and
+    /// processes that its user may, see [`into_cgroup`](Self::into_cgroup) and [`rlimit`](Self::rlimit).
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where there is no filter for the architecture.
