@@ -1,6 +1,6 @@
 //! Refusals of the kernel, as errors.
 
-use super::link::IFINFOMSG;
+use super::link::{IFINFOMSG, IFLA_PROP_LIST, RTM_NEWLINKPROP};
 use super::next_hop::RTA_VIA;
 use super::socket::Refusal;
 use super::wire::Message;
@@ -46,7 +46,7 @@ impl Deed {
 fn fixed_of(kind: u16) -> usize {
     const RTGENMSG: usize = 4;
     match kind & !3 {
-        libc::RTM_NEWLINK => IFINFOMSG,
+        libc::RTM_NEWLINK | RTM_NEWLINKPROP => IFINFOMSG,
         libc::RTM_NEWADDR => 8,
         libc::RTM_NEWROUTE | libc::RTM_NEWNEIGH | libc::RTM_NEWRULE => 12,
         _ => RTGENMSG,
@@ -56,7 +56,7 @@ fn fixed_of(kind: u16) -> usize {
 /// The names of the attributes that are written here; numbers for what is inside them.
 fn name_of(kind: u16, path: &[u16]) -> String {
     let names: &[(u16, &str)] = match kind & !3 {
-        libc::RTM_NEWLINK => &[
+        libc::RTM_NEWLINK | RTM_NEWLINKPROP => &[
             (libc::IFLA_ADDRESS, "IFLA_ADDRESS"),
             (libc::IFLA_IFNAME, "IFLA_IFNAME"),
             (libc::IFLA_MTU, "IFLA_MTU"),
@@ -67,6 +67,8 @@ fn name_of(kind: u16, path: &[u16]) -> String {
             (libc::IFLA_MASTER, "IFLA_MASTER"),
             (libc::IFLA_LINKINFO, "IFLA_LINKINFO"),
             (libc::IFLA_NET_NS_FD, "IFLA_NET_NS_FD"),
+            (libc::IFLA_AF_SPEC, "IFLA_AF_SPEC"),
+            (IFLA_PROP_LIST, "IFLA_PROP_LIST"),
         ],
         libc::RTM_NEWADDR => &[
             (libc::IFA_ADDRESS, "IFA_ADDRESS"),

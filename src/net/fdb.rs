@@ -1,17 +1,16 @@
 //! Forwarding entries: where frames for a hardware address go.
 
 use super::batch::Indexes;
+use super::bridge_vlan::check_vid;
 use super::entry::Entry;
 use super::ip::{Mac, from_octets, put};
 use super::link::LinkRef;
 use super::neighbour::NeighbourState;
 use super::wire::{Message, Received, array};
-use crate::error::{Error, Result, Step};
+use crate::error::{Result, Step};
 use std::net::IpAddr;
 
 const AF_BRIDGE: u8 = libc::AF_BRIDGE as u8;
-/// Vlan ids have 12 bits, and neither 0 nor the last is one.
-const MAX_VLAN: u16 = 4094;
 
 /// Whose table a forwarding entry is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,12 +120,7 @@ impl Entry for FdbEntry {
     const FIXED: usize = 12;
 
     fn message(&self, kind: u16, flags: u16, indexes: &mut Indexes<'_>) -> Result<Message> {
-        if let Some(vlan) = self.vlan
-            && !(1..=MAX_VLAN).contains(&vlan)
-        {
-            let what = format!("{vlan} is not from 1 to {MAX_VLAN}");
-            return Err(Error::invalid("vlan", what));
-        }
+        self.vlan.map_or(Ok(()), |vlan| check_vid("vlan", vlan))?;
         let mut fixed = [0; Self::FIXED];
         fixed[0] = AF_BRIDGE;
         fixed[4..8].copy_from_slice(&indexes.get(&self.link)?.to_ne_bytes());

@@ -35,6 +35,7 @@
 
 mod address;
 mod batch;
+mod bridge_vlan;
 mod entry;
 mod fail;
 mod fdb;
@@ -62,6 +63,7 @@ mod wire;
 
 pub use address::{Address, Scope};
 pub use batch::{Batch, Change, Committed};
+pub use bridge_vlan::{BridgeVlan, Vids};
 pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{

@@ -2,10 +2,11 @@
 
 use super::address::Address;
 use super::batch::{Batch, Change, Indexes};
+use super::bridge_vlan::BridgeVlan;
 use super::entry::{Deletable, Entry};
 use super::fail::Deed;
 use super::fdb::FdbEntry;
-use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg};
+use super::link::{LinkChange, LinkInfo, LinkRef, check_name, ifinfomsg, name_attribute};
 use super::neighbour::Neighbour;
 use super::route::Route;
 use super::rule::Rule;
@@ -103,7 +104,7 @@ impl Netlink {
         found.map_err(|refusal| deed.refused(&refusal, None))
     }
 
-    /// One interface.
+    /// One interface, by its index, its name, or [another](LinkChange::alt_name) that it has.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::InvalidInput`] for a name that none can have.
@@ -163,6 +164,20 @@ impl Netlink {
         self.list()
     }
 
+    /// The VLANs that ports of bridges, and bridges themselves, are members of. Those of an interface that follow each other,
+    /// and are alike, are one entry.
+    ///
+    /// # Errors
+    /// As [`links`](Self::links).
+    #[doc(alias = "bridge vlan")]
+    pub fn bridge_vlans(&self) -> Result<Vec<BridgeVlan>> {
+        let found = self.socket().dump(BridgeVlan::dump(), BridgeVlan::parse);
+        found.map_err(|refusal| {
+            self.deed(BridgeVlan::STEP, "list VLANs")
+                .refused(&refusal, None)
+        })
+    }
+
     /// All routing rules, in the order in which they are asked, those of IPv4 first.
     ///
     /// # Errors
@@ -190,7 +205,7 @@ impl Netlink {
         Batch::new(self)
     }
 
-    /// Adds an interface, an address, a route, a neighbour or a rule.
+    /// Adds an interface, an address, a route, a neighbour, a rule, or an interface to VLANs.
     ///
     /// # Errors
     /// `EEXIST` if there is one already, and what else the kernel gives; [`ErrorKind::InvalidInput`] for what it
@@ -373,6 +388,15 @@ impl Netlink {
         self.delete(entry)
     }
 
+    /// Takes an interface out of VLANs. It is no error if it is a member of none of them; whether it is `pvid` or
+    /// `untagged` does not matter.
+    ///
+    /// # Errors
+    /// Those of [`BridgeVlan`].
+    pub fn delete_bridge_vlan(&self, vlan: &BridgeVlan) -> Result<()> {
+        self.add(vlan.clone().leave())
+    }
+
     /// Removes a rule: one that is for the same packets and does the same with them, at any priority if none is set.
     ///
     /// The kernel is asked first which there are, since it would delete the first that it finds.
@@ -443,9 +467,9 @@ pub(super) fn by_name_or_index(kind: u16, link: &LinkRef) -> Result<Message> {
     Ok(match link {
         LinkRef::Index(index) => Message::new(kind, 0, &ifinfomsg(*index, 0, 0)),
         LinkRef::Name(name) => {
-            check_name(name)?;
+            let attribute = name_attribute(name)?;
             let mut message = Message::new(kind, 0, &ifinfomsg(0, 0, 0));
-            message.text(libc::IFLA_IFNAME, name);
+            message.text(attribute, name);
             message
         }
     })

@@ -182,11 +182,11 @@ impl Socket {
     }
 
     /// Asks for all there is. It is asked again if something changed meanwhile.
-    pub(super) fn dump<T>(
+    pub(super) fn dump<I: IntoIterator>(
         &mut self,
         mut request: Message,
-        mut parse: impl FnMut(&Received<'_>) -> Option<T>,
-    ) -> Result<Vec<T>, Refusal> {
+        mut parse: impl FnMut(&Received<'_>) -> I,
+    ) -> Result<Vec<I::Item>, Refusal> {
         request.add_flags(REQUEST | DUMP);
         self.buffer.resize(BUFFER, 0);
         for _ in 0..DUMPS {
@@ -198,11 +198,11 @@ impl Socket {
         Err(Refusal::of("recvfrom(NLM_F_DUMP_INTR)")(Errno::AGAIN))
     }
 
-    fn one_dump<T>(
+    fn one_dump<I: IntoIterator>(
         &mut self,
         sequence: u32,
-        parse: &mut impl FnMut(&Received<'_>) -> Option<T>,
-    ) -> Result<Option<Vec<T>>, Refusal> {
+        parse: &mut impl FnMut(&Received<'_>) -> I,
+    ) -> Result<Option<Vec<I::Item>>, Refusal> {
         let mut found = Vec::new();
         let mut interrupted = false;
         loop {

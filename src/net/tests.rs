@@ -1,6 +1,7 @@
 //! The messages, read and written by another implementation.
 
 mod exact;
+mod vlans;
 
 use super::address::{Address, Scope};
 use super::batch::Indexes;
@@ -80,6 +81,18 @@ fn try_link(link: &Link<'_>) -> Result<Message> {
 
 fn link(link: &Link<'_>) -> Message {
     try_link(link).unwrap()
+}
+
+/// The same about a link itself: the other implementation does not read `RTM_NEWLINKPROP`, whose body is the same.
+fn of_link(mut message: Message) -> Message {
+    let bytes = message.finish(1).unwrap();
+    let received = Messages(bytes).next().unwrap();
+    let (fixed, attributes) = received.split(16).unwrap();
+    let mut message = Message::new(libc::RTM_NEWLINK, 0, fixed);
+    for attribute in attributes {
+        message.copy(attribute);
+    }
+    message
 }
 
 fn changes(change: &LinkChange) -> Vec<Message> {
@@ -190,6 +203,11 @@ fn links_are_what_others_read() {
     ];
     let [message] = changes(&change).try_into().unwrap();
     check(message, 16, &words);
+    let change = LinkChange::of(4).alt_name("one").no_alt_name("two");
+    let [_, delete, add] = changes(&change).try_into().unwrap();
+    assert_eq!([add.kind(), delete.kind()], [108, 109]);
+    check(of_link(add), 16, &["index: 4", "AltIfName(\"one\")"]);
+    check(of_link(delete), 16, &["index: 4", "AltIfName(\"two\")"]);
     let change = LinkChange::of(4)
         .master(5)
         .hairpin(true)

@@ -95,6 +95,17 @@ pub(crate) fn tun() -> Result<(), String> {
         .map_err(|error| format!("/dev/net/tun: {error}"))
 }
 
+/// A bridge that filters by VLAN (`CONFIG_BRIDGE_VLAN_FILTERING`), in a network namespace of its own.
+pub(crate) fn vlan_filtering() -> Result<(), String> {
+    let arguments = "--net ip link add br0 type bridge vlan_filtering 1";
+    let output = Command::new("unshare").args(arguments.split(' ')).output();
+    let output = output.map_err(|error| format!("unshare: {error}"))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
 /// Time namespaces (Linux 5.6, and a kernel option).
 pub(crate) fn timens() -> Result<(), String> {
     probe::namespace("self", "time")

@@ -1,4 +1,5 @@
 mod abandoned;
+mod alt_names;
 mod batch;
 mod entries;
 mod fdb;
@@ -18,6 +19,7 @@ mod taps;
 mod traffic;
 mod uplink;
 mod uplink_contract;
+mod vlans;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -4,6 +4,7 @@ use super::Undo;
 use super::indexes::Indexes;
 use crate::error::{Result, Step};
 use crate::net::address::Address;
+use crate::net::bridge_vlan::BridgeVlan;
 use crate::net::entry::Entry;
 use crate::net::fdb::FdbEntry;
 use crate::net::link::{Link, LinkChange, LinkRef};
@@ -20,6 +21,7 @@ use crate::net::wire::Message;
 pub enum Change<'a> {
     Link(Link<'a>),
     Set(LinkChange),
+    BridgeVlan(BridgeVlan),
     Address(Address),
     Route(Route),
     Neighbour(Neighbour),
@@ -40,6 +42,7 @@ macro_rules! changes {
 changes! {
     Link(Link<'a>),
     Set(LinkChange),
+    BridgeVlan(BridgeVlan),
     Address(Address),
     Route(Route),
     Neighbour(Neighbour),
@@ -51,6 +54,7 @@ impl<'a> Change<'a> {
     pub(super) fn step(&self) -> Step {
         match self {
             Self::Link(_) | Self::Set(_) => Step::Link,
+            Self::BridgeVlan(_) => BridgeVlan::STEP,
             Self::Address(_) => Address::STEP,
             Self::Route(_) => Route::STEP,
             Self::Neighbour(_) => Neighbour::STEP,
@@ -63,6 +67,7 @@ impl<'a> Change<'a> {
         match self {
             Self::Link(link) => link.describe(),
             Self::Set(change) => change.describe(),
+            Self::BridgeVlan(vlan) => vlan.describe(),
             Self::Address(address) => format!("add {}", address.describe()),
             Self::Route(route) => format!("add {}", route.describe()),
             Self::Neighbour(neighbour) => format!("add {}", neighbour.describe()),
@@ -77,6 +82,7 @@ impl<'a> Change<'a> {
         match self {
             Self::Link(link) => link.needs().any(is_it),
             Self::Set(change) => change.needs().any(is_it),
+            Self::BridgeVlan(vlan) => is_it(&vlan.link),
             Self::Address(address) => is_it(&address.link),
             Self::Route(route) => route.links().any(is_it),
             Self::Neighbour(neighbour) => is_it(&neighbour.link),
@@ -131,9 +137,24 @@ impl<'a> Change<'a> {
                     Some(Undo::Set(back, lost))
                 };
                 change.put(indexes, messages)?;
+                for name in change.new_alt_names() {
+                    indexes.name(&change.link, name)?;
+                }
                 if let Some(name) = change.new_name() {
                     indexes.rename(&change.link, name)?;
                 }
+                Ok(undo)
+            }
+            Self::BridgeVlan(vlan) => {
+                let message = vlan.message(indexes)?;
+                let undo = if indexes.is_new(&vlan.link) {
+                    // As above.
+                    indexes.wait_for(&vlan.link);
+                    None
+                } else {
+                    Some(Undo::Set(indexes.reverse(vlan)?, None))
+                };
+                messages.push(message);
                 Ok(undo)
             }
             Self::Address(address) => both(address, indexes, messages),

@@ -2,9 +2,11 @@
 
 use super::Change;
 use crate::error::Result;
+use crate::net::bridge_vlan::BridgeVlan;
 use crate::net::fdb::FdbEntry;
 use crate::net::link::{Link, LinkInfo, LinkRef};
 use crate::net::netlink::Netlink;
+use crate::net::wire::Message;
 use crate::ns::{Namespace, Net};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::{HashMap, HashSet};
@@ -187,18 +189,36 @@ impl<'n> Indexes<'n> {
         Ok(all.iter().any(|other| entry.is(other, index)))
     }
 
+    /// How a change of memberships is undone.
+    pub(super) fn reverse(&mut self, vlan: &BridgeVlan) -> Result<Vec<Message>> {
+        let index = self.get(&vlan.link)?;
+        Ok(vlan.reverse(index, &self.netlink.bridge_vlans()?))
+    }
+
     pub(super) fn rename(&mut self, link: &LinkRef, name: &str) -> Result<()> {
         let index = self.get(link)?;
         let is_new = self.is_new(link);
         if let LinkRef::Name(before) = link {
             self.new_names.remove(before);
         }
+        self.known.retain(|_, known| *known != index);
+        self.insert(index, name, is_new);
+        Ok(())
+    }
+
+    /// One more name of an interface.
+    pub(super) fn name(&mut self, link: &LinkRef, name: &str) -> Result<()> {
+        let index = self.get(link)?;
+        let is_new = self.is_new(link);
+        self.insert(index, name, is_new);
+        Ok(())
+    }
+
+    fn insert(&mut self, index: u32, name: &str, is_new: bool) {
         if is_new {
             self.new_names.insert(name.to_owned());
         }
-        self.known.retain(|_, known| *known != index);
         self.known.insert(name.to_owned(), index);
-        Ok(())
     }
 
     /// Whether a number that was chosen here may be that of another interface, which the kernel refuses with this.

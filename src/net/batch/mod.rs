@@ -7,7 +7,7 @@ pub use change::Change;
 pub(super) use indexes::Indexes;
 
 use super::fail::Deed;
-use super::link::LinkRef;
+use super::link::{LinkRef, RTM_DELLINKPROP};
 use super::netlink::Netlink;
 use super::rule::Rule;
 use super::socket::Refusal;
@@ -131,7 +131,7 @@ impl<'a> Batch<'a> {
         let change = &self.changes[prepared.owners[number]];
         let deed = self.netlink.deed(change.step(), change.describe());
         let error = deed.refused(&refusal, prepared.messages.get(number));
-        let error = explain(error, change, &refusal);
+        let error = self.explain(error, change, &refusal);
         let mut hints: Vec<_> = error.hint().map(str::to_owned).into_iter().collect();
         hints.extend(done.lost());
         if let Err(left) = done.undo() {
@@ -158,6 +158,30 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(all)
+    }
+
+    fn explain(&self, error: Error, change: &Change<'_>, refusal: &Refusal) -> Error {
+        match (change, refusal.errno) {
+            (Change::Link(link), Errno::OPNOTSUPP) => {
+                error.with_hint(Some(link.kind().lacking(refusal.text.as_deref())))
+            }
+            (Change::Set(change), Errno::OPNOTSUPP) if change.is_for_port() => {
+                let hint = "what is for a port of a bridge needs an interface that is one";
+                error.with_hint(Some(hint.to_owned()))
+            }
+            (Change::BridgeVlan(vlan), Errno::OPNOTSUPP) => {
+                let link = self.netlink.link_uncounted(&vlan.link);
+                let is_of_bridge = link.is_ok_and(|link| match vlan.of_bridge {
+                    true => link.kind.as_deref() == Some("bridge"),
+                    false => link.port.is_some(),
+                });
+                error.with_hint(Some(vlan.lacking(is_of_bridge).to_owned()))
+            }
+            (Change::Set(_) | Change::BridgeVlan(_), Errno::NODEV) => {
+                error.with_kind(ErrorKind::NotFound)
+            }
+            _ => error,
+        }
     }
 }
 
@@ -186,20 +210,6 @@ impl Prepared<'_> {
             first = end;
         }
         results
-    }
-}
-
-fn explain(error: Error, change: &Change<'_>, refusal: &Refusal) -> Error {
-    match (change, refusal.errno) {
-        (Change::Link(link), Errno::OPNOTSUPP) => {
-            error.with_hint(Some(link.kind().lacking(refusal.text.as_deref())))
-        }
-        (Change::Set(change), Errno::OPNOTSUPP) if change.is_for_port() => {
-            let hint = "what is for a port of a bridge needs an interface that is one";
-            error.with_hint(Some(hint.to_owned()))
-        }
-        (Change::Set(_), Errno::NODEV) => error.with_kind(ErrorKind::NotFound),
-        _ => error,
     }
 }
 
@@ -262,11 +272,12 @@ fn send(netlink: &Netlink, messages: &mut Vec<Message>) -> Result<()> {
         let Some(Err(refusal)) = netlink.socket().request(&mut message).pop() else {
             continue;
         };
-        // It has gone with something else.
-        let is_gone = matches!(
-            refusal.errno,
-            Errno::NODEV | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NOENT
-        );
+        // It has gone with something else, or the name is another's.
+        let is_gone = match refusal.errno {
+            Errno::NODEV | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NOENT => true,
+            Errno::INVAL => message.iter().all(|it| it.kind() == RTM_DELLINKPROP),
+            _ => false,
+        };
         if !is_gone && first.is_ok() {
             let deed: Deed = netlink.deed(Step::Link, "undo");
             first = Err(deed.refused(&refusal, message.first()));

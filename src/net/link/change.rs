@@ -3,6 +3,7 @@
 use super::super::batch::Indexes;
 use super::super::ip::Mac;
 use super::super::wire::Message;
+use super::alt_name::AltNameChange;
 use super::port::PortChange;
 use super::{IFF_PROMISC, IFF_UP, LinkInfo, LinkRef, check_name, ifinfomsg};
 use crate::error::Result;
@@ -36,6 +37,7 @@ pub struct LinkChange {
     txqueuelen: Option<u32>,
     alias: Option<OsString>,
     group: Option<u32>,
+    alt_names: AltNameChange,
     port: PortChange,
     /// The inner `None` is no master.
     master: Option<Option<LinkRef>>,
@@ -54,6 +56,7 @@ impl LinkChange {
             txqueuelen: None,
             alias: None,
             group: None,
+            alt_names: AltNameChange::default(),
             port: PortChange::default(),
             master: None,
         }
@@ -116,6 +119,26 @@ impl LinkChange {
         self
     }
 
+    /// Gives it one more name, of up to 127 bytes, that it is found by wherever a name is asked for. It keeps it when it is
+    /// renamed, and when it moves to another namespace.
+    ///
+    /// # Errors
+    /// `EEXIST` if it, or another, has the name already.
+    ///
+    /// # Kernel
+    /// Linux 5.5; see `ip link property` in [ip-link(8)](https://man7.org/linux/man-pages/man8/ip-link.8.html).
+    #[doc(alias("IFLA_ALT_IFNAME", "altname"))]
+    pub fn alt_name(mut self, name: impl Into<OsString>) -> Self {
+        self.alt_names.add.push(name.into());
+        self
+    }
+
+    /// Takes one of its [other names](Self::alt_name) away: `ENOENT` if nobody has it, `EINVAL` if another has.
+    pub fn no_alt_name(mut self, name: impl Into<OsString>) -> Self {
+        self.alt_names.delete.push(name.into());
+        self
+    }
+
     /// Puts it into a group, by which [`Netlink::delete_group`](super::super::Netlink::delete_group) finds it.
     pub fn group(mut self, group: u32) -> Self {
         self.group = Some(group);
@@ -164,6 +187,11 @@ impl LinkChange {
         self.rename.as_deref()?.to_str()
     }
 
+    /// By which it is found as well when this is made.
+    pub(in super::super) fn new_alt_names(&self) -> impl Iterator<Item = &str> {
+        self.alt_names.add.iter().filter_map(|name| name.to_str())
+    }
+
     /// The interfaces whose numbers it needs.
     pub(in super::super) fn needs(&self) -> impl Iterator<Item = &LinkRef> {
         [&self.link].into_iter().chain(self.master.iter().flatten())
@@ -173,7 +201,7 @@ impl LinkChange {
         !self.port.is_empty()
     }
 
-    /// One message, or two.
+    /// One message, or more.
     pub(in super::super) fn put(
         &self,
         indexes: &mut Indexes<'_>,
@@ -190,10 +218,10 @@ impl LinkChange {
             self.port.put(&mut message);
         }
         messages.push(message);
-        Ok(())
+        self.alt_names.put(index, messages)
     }
 
-    /// All but what is for a port.
+    /// All but its other names and what is for a port.
     fn message(&self, index: u32, indexes: &mut Indexes<'_>) -> Result<Message> {
         let (mut flags, mut mask) = (0, 0);
         for (flag, on) in [(IFF_UP, self.up), (IFF_PROMISC, self.promisc)] {
@@ -252,6 +280,7 @@ impl LinkChange {
                 .as_ref()
                 .map(|_| now.alias.clone().unwrap_or_default()),
             group: self.group.map(|_| now.group),
+            alt_names: self.alt_names.reverse(&now.alt_names),
             port,
             master: self.master.as_ref().map(|_| now.master.map(LinkRef::Index)),
         }
@@ -291,6 +320,6 @@ impl LinkChange {
             self.master.as_ref().map(master),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
-        parts.join(" ") + &self.port.describe()
+        parts.join(" ") + &self.alt_names.describe() + &self.port.describe()
     }
 }

@@ -4,10 +4,10 @@ use super::super::ip::from_octets;
 use super::super::wire::Attributes;
 use super::kind::{
     IFLA_BR_AGEING_TIME, IFLA_BR_FORWARD_DELAY, IFLA_BR_PRIORITY, IFLA_BR_STP_STATE,
-    IFLA_BR_VLAN_FILTERING, IFLA_IPVLAN_MODE, IFLA_MACVLAN_MODE, IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL,
-    IFLA_VXLAN_GROUP, IFLA_VXLAN_GROUP6, IFLA_VXLAN_ID, IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK,
-    IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT, IFLA_VXLAN_TTL, IpvlanMode, MacvlanMode,
-    VlanProtocol, duration,
+    IFLA_BR_VLAN_DEFAULT_PVID, IFLA_BR_VLAN_FILTERING, IFLA_IPVLAN_MODE, IFLA_MACVLAN_MODE,
+    IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VXLAN_GROUP, IFLA_VXLAN_GROUP6, IFLA_VXLAN_ID,
+    IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT,
+    IFLA_VXLAN_TTL, IpvlanMode, MacvlanMode, VlanProtocol, duration,
 };
 use std::net::IpAddr;
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub enum LinkData {
         forward_delay: Duration,
         /// Its priority in the spanning tree.
         priority: u16,
+        /// The VLAN of a new port; 0 for none, and `None` if the kernel does not know of VLANs of bridges.
+        default_pvid: Option<u16>,
     },
     /// Of a [macvlan](super::Link::macvlan).
     #[non_exhaustive]
@@ -88,6 +90,7 @@ impl LinkData {
                 ageing_time: duration(u32(IFLA_BR_AGEING_TIME)?),
                 forward_delay: duration(u32(IFLA_BR_FORWARD_DELAY)?),
                 priority: u16(IFLA_BR_PRIORITY)?,
+                default_pvid: u16(IFLA_BR_VLAN_DEFAULT_PVID),
             },
             "macvlan" => Self::Macvlan {
                 mode: MacvlanMode::of(u32(IFLA_MACVLAN_MODE)?)?,

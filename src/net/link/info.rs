@@ -3,6 +3,7 @@
 use super::super::ip::Mac;
 use super::super::wire::{Attributes, Received, array};
 use super::IFINFOMSG;
+use super::alt_name::{self, IFLA_PROP_LIST};
 use super::data::LinkData;
 use super::port::BridgePort;
 use std::borrow::Cow;
@@ -24,6 +25,8 @@ pub struct LinkInfo {
     pub kind: Option<String>,
     /// What is particular to its kind, for some kinds.
     pub data: Option<LinkData>,
+    /// The [other names](super::LinkChange::alt_name) that it is found by, which may be any bytes.
+    pub alt_names: Vec<OsString>,
     /// What it is called besides, for people.
     pub alias: Option<OsString>,
     /// Its hardware address, if it has an Ethernet one.
@@ -115,6 +118,7 @@ impl LinkInfo {
             raw_name: None,
             kind: None,
             data: None,
+            alt_names: Vec::new(),
             alias: None,
             mac: None,
             mtu: 0,
@@ -137,6 +141,7 @@ impl LinkInfo {
                 libc::IFLA_IFALIAS => {
                     found.alias = Some(OsStr::from_bytes(attribute.text()).to_owned());
                 }
+                IFLA_PROP_LIST => found.alt_names = alt_name::parse(attribute.attributes()),
                 libc::IFLA_TXQLEN => found.txqueuelen = attribute.u32()?,
                 libc::IFLA_MTU => found.mtu = attribute.u32()?,
                 libc::IFLA_MASTER => found.master = attribute.u32(),

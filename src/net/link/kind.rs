@@ -1,6 +1,7 @@
 //! The kinds of interfaces, with what each of them can be told.
 
 use super::super::batch::Indexes;
+use super::super::bridge_vlan::{LACKING_FILTER, check_vid};
 use super::super::ip::put;
 use super::super::wire::Message;
 use super::{LinkRef, Peer};
@@ -15,6 +16,7 @@ pub(super) const IFLA_BR_AGEING_TIME: u16 = 4;
 pub(super) const IFLA_BR_STP_STATE: u16 = 5;
 pub(super) const IFLA_BR_PRIORITY: u16 = 6;
 pub(super) const IFLA_BR_VLAN_FILTERING: u16 = 7;
+pub(super) const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(super) const IFLA_IPVLAN_MODE: u16 = 1;
 pub(super) const IFLA_VLAN_ID: u16 = 1;
@@ -63,8 +65,8 @@ impl LinkKind<'_> {
     /// kind that is missing as a whole.
     pub(in super::super) fn lacking(&self, text: Option<&str>) -> String {
         match self {
-            Self::Bridge(bridge) if bridge.vlan_filtering && text.is_none() => {
-                "this kernel was built without VLAN filtering for bridges".to_owned()
+            Self::Bridge(bridge) if bridge.tells_vlans() && text.is_none() => {
+                LACKING_FILTER.to_owned()
             }
             _ => format!(
                 "this kernel has no interfaces of the kind {0}: it was built without, or the module {0} cannot be loaded",
@@ -104,7 +106,7 @@ impl LinkKind<'_> {
     fn put_data(&self, data: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
         match self {
             Self::Veth(peer) => peer.put(data, VETH_INFO_PEER, indexes)?,
-            Self::Bridge(bridge) => bridge.put(data),
+            Self::Bridge(bridge) => bridge.put(data)?,
             Self::Macvlan { mode, .. } => {
                 data.u32(IFLA_MACVLAN_MODE, *mode as u32);
             }
@@ -128,6 +130,7 @@ pub struct Bridge {
     ageing_time: Option<Duration>,
     forward_delay: Option<Duration>,
     priority: Option<u16>,
+    default_pvid: Option<u16>,
 }
 
 impl Bridge {
@@ -136,7 +139,7 @@ impl Bridge {
         Self::default()
     }
 
-    /// Passes frames between ports of the same VLAN only.
+    /// Passes frames between ports of the same VLAN only: see [`BridgeVlan`](super::super::BridgeVlan).
     ///
     /// # Kernel
     /// `CONFIG_BRIDGE_VLAN_FILTERING`; without it, an error of
@@ -178,7 +181,22 @@ impl Bridge {
         self
     }
 
-    fn put(&self, data: &mut Message) {
+    /// The VLAN that it, and each new port, is a member of, with frames that have no tag; 1 if not set, and with 0 there is
+    /// none.
+    ///
+    /// # Kernel
+    /// As [`vlan_filtering`](Self::vlan_filtering).
+    #[doc(alias = "IFLA_BR_VLAN_DEFAULT_PVID")]
+    pub fn default_pvid(mut self, vid: u16) -> Self {
+        self.default_pvid = Some(vid);
+        self
+    }
+
+    fn tells_vlans(&self) -> bool {
+        self.vlan_filtering || self.default_pvid.is_some()
+    }
+
+    fn put(&self, data: &mut Message) -> Result<()> {
         if let Some(time) = self.forward_delay {
             data.u32(IFLA_BR_FORWARD_DELAY, ticks(time));
         }
@@ -192,9 +210,17 @@ impl Bridge {
         if let Some(priority) = self.priority {
             data.u16(IFLA_BR_PRIORITY, priority);
         }
-        if self.vlan_filtering {
-            data.u8(IFLA_BR_VLAN_FILTERING, 1);
+        // One that does not filter passes over the default VLAN.
+        if self.tells_vlans() {
+            data.u8(IFLA_BR_VLAN_FILTERING, self.vlan_filtering.into());
         }
+        if let Some(vid) = self.default_pvid {
+            if vid != 0 {
+                check_vid("default_pvid", vid)?;
+            }
+            data.u16(IFLA_BR_VLAN_DEFAULT_PVID, vid);
+        }
+        Ok(())
     }
 }
 

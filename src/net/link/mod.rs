@@ -1,5 +1,6 @@
 //! Network interfaces: what is to be made.
 
+mod alt_name;
 mod change;
 mod data;
 mod info;
@@ -7,6 +8,7 @@ mod kind;
 mod port;
 mod tun;
 
+pub(super) use alt_name::{IFLA_ALT_IFNAME, IFLA_PROP_LIST, RTM_DELLINKPROP, RTM_NEWLINKPROP};
 pub use change::LinkChange;
 pub use data::LinkData;
 pub use info::{LinkInfo, Statistics};
@@ -20,6 +22,7 @@ use super::ip::Mac;
 use super::wire::Message;
 use crate::error::{Error, Result};
 use crate::ns::{Namespace, Net};
+use alt_name::check_alt_name;
 use std::fmt;
 use std::os::fd::AsRawFd;
 
@@ -36,7 +39,7 @@ const IFF_PROMISC: u32 = libc::IFF_PROMISC as u32;
 pub enum LinkRef {
     /// Its number in its namespace.
     Index(u32),
-    /// Its name.
+    /// Its name, or one that it has [besides](LinkChange::alt_name).
     Name(String),
 }
 
@@ -416,6 +419,14 @@ pub(super) fn check_name(name: impl AsRef<[u8]>) -> Result<()> {
             Err(Error::invalid("name", format!("{name:?} {flaw}")))
         }
         None => Ok(()),
+    }
+}
+
+/// The attribute by which the kernel looks for an interface of this name.
+pub(super) fn name_attribute(name: &str) -> Result<u16> {
+    match name_flaw(name) {
+        None => Ok(libc::IFLA_IFNAME),
+        Some(_) => check_alt_name(name).map(|()| IFLA_ALT_IFNAME),
     }
 }
 
