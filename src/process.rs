@@ -326,7 +326,8 @@ impl Child {
         self.reap(false)
     }
 
-    /// Waits for the end of the program, and collects what it writes to pipes meanwhile.
+    /// Waits for the end of the program, and collects what it writes to pipes meanwhile, however much that is. Of a program
+    /// that is not trusted, take the pipes and read as much as you want to have.
     ///
     /// # Errors
     /// As [`wait`](Self::wait), or when a pipe cannot be read.

@@ -372,7 +372,7 @@ impl Command {
         child.wait()
     }
 
-    /// Runs the program, waits for its end and collects what it wrote.
+    /// Runs the program, waits for its end and collects what it wrote, [however much](Child::wait_with_output) that is.
     ///
     /// # Errors
     /// Those of [`status`](Self::status).
