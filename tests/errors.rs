@@ -344,7 +344,7 @@ fn arguments_that_are_too_long() {
 fn programs_along_a_path_that_the_user_may_not_look_into() {
     isolated_as_user(|| {
         let closed = TempDir::new().unwrap();
-        fs::set_permissions(closed.path(), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o000)).unwrap();
         let path = format!("{}:/usr/bin", closed.path().display());
         let command = Sandbox::new().command("no-such-program").env("PATH", path);
         let expected = Expected {
