@@ -297,12 +297,18 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::Proc | Step::Sysfs | Step::Mqueue | Step::Dev if errno == Errno::LOOP => {
             "there is a symbolic link on the way to this path: what the kernel shows must be where its path says"
         }
+        Step::Tmpfs | Step::Dir | Step::File | Step::Symlink if errno == Errno::NOTDIR => {
+            "something that is no directory is at this path inside, or on the way to it"
+        }
         Step::File if errno == Errno::EXIST => {
             "there is a file already; bind() covers it with another one"
         }
         Step::Symlink if errno == Errno::EXIST => "something else is there already",
         Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::INVAL => {
-            "of an overlay, the upper and the work directory are on one file system, which is not itself an overlay, and in a user namespace nothing that the caller mounted is below a layer; see dmesg"
+            "of an overlay, the upper and the work directory are on one file system, which is not itself an overlay, and neither is within the other; in a user namespace nothing that the caller mounted is below a layer; see dmesg"
+        }
+        Step::Overlay | Step::Root if call == Call::Mount && errno == Errno::LOOP => {
+            "a layer is given twice, or is within another one"
         }
         Step::Overlay if errno == Errno::NODEV => {
             "the kernel has no overlay file system: it is a module (overlay) that only root of the host can load"
@@ -324,7 +330,22 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
         Step::BinfmtMisc if matches!(errno, Errno::PERM | Errno::NODEV) => {
             "binfmt_misc in a user namespace needs Linux 6.7, and its module (binfmt_misc) loaded"
         }
-        Step::Remount if errno == Errno::NOENT => "there is nothing at this path inside",
+        Step::BinfmtMisc if errno == Errno::NOENT => {
+            "no binfmt_misc is mounted at this path: see Sandbox::binfmt_misc"
+        }
+        Step::BinfmtMisc if errno == Errno::INVAL => {
+            "it reads :name:type:offset:magic:mask:interpreter:flags, as the kernel's documentation of binfmt_misc has it"
+        }
+        Step::Remount | Step::Chmod if errno == Errno::NOENT => {
+            "there is nothing at this path inside"
+        }
+        Step::CurrentDir if errno == Errno::NOENT => {
+            "the program sees no such directory: in a new root dir() makes one, and bind() shows one of the caller's"
+        }
+        Step::CurrentDir if errno == Errno::NOTDIR => "it is no directory",
+        Step::PivotRoot if matches!(errno, Errno::NOENT | Errno::NOTDIR) => {
+            "there is no such directory"
+        }
         Step::Ids if errno == Errno::PERM => {
             "other ids need CAP_SETUID and CAP_SETGID; with user() and a map that has them they need no privilege"
         }
@@ -377,11 +398,17 @@ fn by_step(plan: &Compiled, op: &Op, fail: &Fail) -> Option<String> {
                 _ => "it is in no directory of the program's PATH inside the root".into(),
             });
         }
+        Step::Exec if errno == Errno::ACCESS => match plan.program.candidates.as_slice() {
+            [_] => "it is a directory, or this user may not look into one on the way to it",
+            _ => {
+                "no directory of the program's PATH has it, and this user may not look into all of them"
+            }
+        },
         Step::Exec if errno == Errno::NOEXEC => {
             "the kernel cannot execute this file: for another architecture, or a script without #!"
         }
         Step::Exec if errno == Errno::TOOBIG => {
-            "the arguments and the environment are too long: see ARG_MAX"
+            "the arguments and the environment are too long: each by itself, of which the kernel takes less than 128 KiB, or all together, see ARG_MAX and RLIMIT_STACK"
         }
         Step::Loopback if errno == Errno::NODEV => "there is no loopback interface",
         _ => return None,

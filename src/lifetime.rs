@@ -40,6 +40,9 @@ impl Child {
     /// [joined](crate::Sandbox::join_cgroup) is not its own, and does not count. Without a cgroup either,
     /// [`init`](crate::Sandbox::init) as a subreaper kills what descends from the program.
     ///
+    /// It does not wait. A program that this caller has [joined](crate::Sandbox::join) to the pid namespace is killed as
+    /// well, and has to be waited for first: until then the kernel holds back the end of process 1.
+    ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] with none of them; `EDEADLK`, and nothing is done, when the caller is in that cgroup
     /// itself, or below it; or when the cgroup cannot be read, or something in it may

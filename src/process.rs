@@ -326,7 +326,8 @@ impl Child {
         self.reap(false)
     }
 
-    /// Waits for the end of the program, and collects what it writes to pipes meanwhile.
+    /// Waits for the end of the program, and collects what it writes to pipes meanwhile, however much that is. Of a program
+    /// that is not trusted, take the pipes and read as much as you want to have.
     ///
     /// # Errors
     /// As [`wait`](Self::wait), or when a pipe cannot be read.
@@ -352,6 +353,10 @@ impl Child {
 
     /// What the program has used, once its end has been waited for.
     ///
+    /// What was killed together with the program, as by [`kill_all`](Self::kill_all), is not counted, since nobody has waited
+    /// for it; with [`init`](crate::Sandbox::init) nor is the program itself, if process 1 was killed. The
+    /// [statistics](crate::cgroup::Cgroup::stats) of a cgroup have all of it.
+    ///
     /// See [getrusage(2)](https://man7.org/linux/man-pages/man2/getrusage.2.html).
     #[must_use]
     pub fn resource_usage(&self) -> Option<ResourceUsage> {
@@ -365,7 +370,7 @@ impl Child {
     /// As [`Plan::spawn`](crate::Plan::spawn), for what is left to do: a program that cannot be executed. `EINVAL` when it
     /// is not held. After an error nothing is left of the child.
     pub fn release(&mut self) -> Result<()> {
-        let held = std::mem::take(&mut self.at_gate);
+        let held = std::mem::take(&mut self.at_gate) && self.status.is_none();
         let asked = match &self.control {
             Some(control) if held => control.ask(message::RELEASE, 0).map(|()| control),
             _ => {

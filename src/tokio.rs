@@ -61,7 +61,8 @@ impl crate::Child {
     /// Hands the program to the tokio runtime of the caller.
     ///
     /// The pipes that are still here come along, and are made nonblocking; the program's ends of them
-    /// stay as they are.
+    /// stay as they are. What this child cannot do is done before: [`release`](crate::Child::release) of a program that is
+    /// held at the gate, [`pty`](crate::Child::pty) taken out of a child that has a terminal.
     ///
     /// # Errors
     /// When the runtime cannot watch one more descriptor, as at the limit on epoll watches. Nobody
@@ -239,6 +240,39 @@ impl Child {
     /// As [`crate::Child::kill`].
     pub fn kill(&mut self) -> Result<()> {
         self.watched.get_mut().kill()
+    }
+
+    /// Kills the program and everything that it has started, as [`crate::Child::kill_all`] does; [`wait`](Self::wait)
+    /// then tells of its end. With a new [pid namespace](crate::Sandbox::pid) this takes no time. With a cgroup instead
+    /// it blocks the thread until all in it has ended.
+    ///
+    /// # Errors
+    /// As [`crate::Child::kill_all`].
+    ///
+    /// # Examples
+    /// A program that has to be done in time, with all that it has started:
+    /// ```
+    /// use std::os::unix::process::ExitStatusExt;
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> ringfence::Result<()> {
+    /// # if ringfence::support::Report::new().user_namespaces.is_some() { return Ok(()) }
+    /// let command = ringfence::Sandbox::new().user().pid().command("sleep").arg("1000");
+    /// let mut child = command.spawn()?.into_tokio()?;
+    /// let status = match tokio::time::timeout(Duration::from_millis(10), child.wait()).await {
+    ///     Ok(status) => status?,
+    ///     Err(_) => {
+    ///         child.kill_all()?;
+    ///         child.wait().await?
+    ///     }
+    /// };
+    /// assert_eq!(status.signal(), Some(9));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn kill_all(&mut self) -> Result<()> {
+        self.watched.get_mut().kill_all()
     }
 
     /// Sends a signal, by number, to the program. It is not an error if it has ended.

@@ -28,6 +28,10 @@ fn what_is_made_goes_with_its_value() {
         assert!(path.join("cgroup.procs").exists());
         let below = cgroup.create("below").unwrap().keep();
         assert_eq!(below.path(), path.join("below"));
+        for name in ["", "..", "a/b", "a\0b", "a\nb"] {
+            let error = cgroup.create(name).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        }
         let error = cgroup.create("below").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
         drop(below);

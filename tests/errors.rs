@@ -10,6 +10,7 @@ mod common;
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ringfence::{Command, Engine, Error, ErrorKind, IdMap, Rootfs, Sandbox, Stdio, Step};
@@ -311,6 +312,7 @@ fn programs_that_may_not_be_executed() {
         let run = |program| sandbox.clone().command(program);
         assert_fails(&run("/dev/shm/program"), &denied(&["mounted noexec"]));
         assert_fails(&run("/plain"), &denied(&["may not be executed", "mode"]));
+        assert_fails(&run("/usr"), &denied(&["it is a directory"]));
         // As execvp does: what may not be executed is remembered if nothing better is found.
         let along = run("plain").env("PATH", "/usr/bin:/:/bin");
         assert_fails(&along, &denied(&["may not be executed"]));
@@ -335,6 +337,56 @@ fn arguments_that_are_too_long() {
             hint: &["ARG_MAX"],
         };
         assert_fails(&command, &expected);
+    });
+}
+
+#[test]
+fn programs_along_a_path_that_the_user_may_not_look_into() {
+    isolated_as_user(|| {
+        let closed = TempDir::new().unwrap();
+        fs::set_permissions(closed.path(), fs::Permissions::from_mode(0o000)).unwrap();
+        let path = format!("{}:/usr/bin", closed.path().display());
+        let command = Sandbox::new().command("no-such-program").env("PATH", path);
+        let expected = Expected {
+            kind: ErrorKind::PermissionDenied,
+            step: Step::Exec,
+            errno: libc::EACCES,
+            hint: &["PATH", "may not look into"],
+        };
+        assert_fails(&command, &expected);
+    });
+}
+
+#[test]
+fn directories_that_are_not_there() {
+    isolated_as_both(|| {
+        require!(userns);
+        let expected = |step, errno, hint| Expected {
+            kind: ErrorKind::NotFound,
+            step,
+            errno,
+            hint,
+        };
+        let missing = expected(Step::CurrentDir, libc::ENOENT, &["dir()", "bind()"]);
+        let inside = with_programs(root()).file("/file", "");
+        assert_fails(
+            &inside.clone().command("true").current_dir("/work"),
+            &missing,
+        );
+        assert_fails(
+            &Sandbox::new().command("true").current_dir("/no/such"),
+            &missing,
+        );
+        let file = expected(Step::CurrentDir, libc::ENOTDIR, &["no directory"]);
+        assert_fails(&inside.clone().command("true").current_dir("/file"), &file);
+        let chroot = root().chroot("/no/such").command("/bin/true");
+        let expected_there = expected(Step::PivotRoot, libc::ENOENT, &["no such directory"]);
+        assert_fails(&chroot, &expected_there);
+        let in_the_way = |step| expected(step, libc::ENOTDIR, &["no directory", "on the way"]);
+        let tmpfs = inside.clone().tmpfs("/file");
+        assert_fails(&tmpfs.command("true"), &in_the_way(Step::Tmpfs));
+        let dir = inside.dir("/file/dir");
+        assert_fails(&dir.command("true"), &in_the_way(Step::Dir));
     });
 }
 

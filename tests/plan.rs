@@ -13,6 +13,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use ringfence::lockdown::Hardening;
 use ringfence::{
     Bind, Command, ErrorKind, Extent, IdMap, Namespaces, Plan, Rootfs, Sandbox, Setgroups, Stdio,
     Step, TimeOffset, Tmpfs,
@@ -126,7 +127,7 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
         // Paths.
         (root().bind("/usr", "usr"), "bind", "absolute"),
         (root().bind_ro("/usr", "/a/../b"), "bind_ro", "\"..\""),
-        (root().bind("", "/a"), "bind", ""),
+        (root().bind("", "/a"), "bind", "empty"),
         (root().bind("/a\0b", "/a"), "bind", "NUL"),
         (root().bind("/usr", "/"), "bind", "rootfs"),
         (
@@ -136,7 +137,7 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
             "rootfs",
             "missing",
         ),
-        (root().tmpfs(""), "tmpfs", "absolute"),
+        (root().tmpfs(""), "tmpfs", "empty"),
         (root().dir("/a\0"), "dir", "NUL"),
         (root().file("relative", ""), "file", "absolute"),
         (root().chmod("/a", 0o10000), "chmod", "7777"),
@@ -145,7 +146,7 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
         (root().symlink("a".repeat(4096), "/a"), "symlink", "4095"),
         (root().dir(format!("/{}", "x/".repeat(2100))), "dir", "4095"),
         (root().dir(format!("/{}", "x".repeat(256))), "dir", "255"),
-        (new().mount().rootfs(Rootfs::dir("")), "rootfs", ""),
+        (new().mount().rootfs(Rootfs::dir("")), "rootfs", "empty"),
         (new().mount().rootfs(Rootfs::dir("/a\0")), "rootfs", "NUL"),
         // Modes and sizes; to the kernel, 0 would mean without a limit.
         (root().dir_with_mode("/a", 0o10000), "dir", "7777"),
@@ -167,6 +168,17 @@ fn contradictory_sandboxes() -> Vec<(Sandbox, &'static str, &'static str)> {
         ),
         (new().mount().rootfs(Tmpfs::new().size(0)), "rootfs", "size"),
         (new().into_cgroup("/proc"), "into_cgroup", "cgroup v2"),
+        // What would be hidden nowhere.
+        (
+            root().harden(Hardening::new().mask("/etc/shadow")),
+            "harden",
+            "/etc/shadow",
+        ),
+        (
+            root().harden(Hardening::new().read_only("sys")),
+            "harden",
+            "below /proc or /sys",
+        ),
     ]
 }
 
@@ -195,6 +207,7 @@ fn contradictory_commands() -> Vec<(Command, &'static str, &'static str)> {
         (command().env("A", "\0"), "env", "NUL"),
         (command().env("PATH", "/a\0b"), "env", "NUL"),
         (command().current_dir("/a\0b"), "current_dir", "NUL"),
+        (command().current_dir(""), "current_dir", "empty"),
         (command().current_dir(&long), "current_dir", "4095"),
         (rooted().current_dir(&long), "current_dir", "4095"),
         (rooted().current_dir("relative"), "current_dir", "absolute"),

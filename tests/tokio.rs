@@ -10,7 +10,7 @@ mod common;
 
 use common::probe::{Process, children, ends_within};
 use common::require::missing;
-use common::{isolated, seccomp, sys, test_name};
+use common::{isolated, require, seccomp, sys, test_name};
 use ringfence::tokio::Child;
 use ringfence::{Command, Sandbox, Stdio, Step};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -246,6 +246,29 @@ fn kills_and_signals() {
             child.kill().unwrap();
             assert_eq!(child.wait().await.unwrap().signal(), Some(libc::SIGKILL));
             child.kill().expect("has ended, which is no error");
+        });
+    });
+}
+
+#[test]
+fn kills_what_the_program_has_started() {
+    isolated(|| {
+        require!(userns);
+        run(async {
+            let sandbox = Sandbox::new().user().pid();
+            let script = "sleep 1000 & echo started; wait";
+            let command = sandbox.command("/bin/sh").args(["-c", script]);
+            let mut child = spawn(&command.stdout(Stdio::piped()));
+            let mut stdout = child.stdout.take().unwrap();
+            stdout.read_exact(&mut [0; 8]).await.unwrap();
+            child.kill_all().unwrap();
+            assert_eq!(child.wait().await.unwrap().signal(), Some(libc::SIGKILL));
+            // Whoever is left holds the pipe.
+            assert_eq!(stdout.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+            let mut alone = spawn(&sh("exit 0"));
+            let error = alone.kill_all().unwrap_err();
+            assert_eq!(error.kind(), ringfence::ErrorKind::Unsupported);
+            alone.wait().await.unwrap();
         });
     });
 }

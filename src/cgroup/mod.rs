@@ -93,7 +93,7 @@ impl Cgroup {
     /// Makes a cgroup below this one, which must not exist yet.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a name that is no single component; otherwise those of mkdir(2).
+    /// [`ErrorKind::InvalidInput`] for a name that is no single component, or that the kernel takes for no cgroup; otherwise those of mkdir(2).
     pub fn create(&self, name: impl AsRef<Path>) -> Result<Self> {
         let name = name.as_ref();
         let mut parts = name.components();
@@ -101,8 +101,10 @@ impl Cgroup {
             (parts.next(), parts.next()),
             (Some(std::path::Component::Normal(part)), None) if part == name.as_os_str()
         );
-        if !single {
-            let what = format!("{} is not one name", name.display());
+        // The kernel refuses a newline, which would break the lines of /proc/PID/cgroup.
+        let bytes = name.as_os_str().as_encoded_bytes();
+        if !single || bytes.iter().any(|byte| matches!(byte, 0 | b'\n')) {
+            let what = format!("{name:?} is not one name");
             return Err(Error::invalid("cgroup", what));
         }
         let path = self.directory.path.join(name);
@@ -273,7 +275,7 @@ impl Cgroup {
         Ok(found.into_iter().map(number).collect())
     }
 
-    /// Moves a process here.
+    /// Moves a process here; 0 is the caller's own.
     ///
     /// # Errors
     /// What the kernel says: `EBUSY` where controllers are handed on to cgroups below.

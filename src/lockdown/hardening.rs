@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// Which parts of what the kernel shows are hidden from the program, or cannot be written.
 ///
 /// It concerns every procfs and sysfs that the sandbox mounts, whatever path it has; the paths here begin with
-/// `/proc` and `/sys`. What this kernel does not have is passed over.
+/// `/proc` and `/sys`, others are refused when the command is compiled. What this kernel does not have is passed over.
 ///
 /// Masks are mounts. Root inside can lift them unless it lacks `CAP_SYS_ADMIN`, see
 /// [`Sandbox::capabilities`](crate::Sandbox::capabilities), or they are

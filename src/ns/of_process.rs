@@ -172,6 +172,9 @@ fn failed(object: impl fmt::Display, syscall: &'static str, errno: Errno) -> Err
                 .into(),
         ),
         Errno::SRCH => Some("the process has ended".into()),
+        Errno::INVAL if syscall == "pidfd_open" => {
+            Some("no process has this number: 0 and what is above 2147483647 are none".into())
+        }
         _ => None,
     })
 }

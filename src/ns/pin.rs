@@ -110,7 +110,8 @@ impl AnyNamespace {
         let path =
             std::path::absolute(path).map_err(|error| Error::io(Step::Pin, &object, error))?;
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed("open"))?;
+        let file = rustix::fs::open(&path, flags, Mode::empty())
+            .map_err(|errno| failed("open")(errno).with_hint(no_file(errno)))?;
         if let Err((call, errno)) = self.mount_on(&file) {
             let _ = rustix::fs::unlink(&path);
             return Err(failed(call)(errno).with_hint(hint(errno)));
@@ -171,6 +172,18 @@ impl AnyNamespace {
             }
         }
     }
+}
+
+/// Why there can be no new file.
+fn no_file(errno: Errno) -> Option<String> {
+    let hint = match errno {
+        Errno::EXIST => {
+            "there is something at this path: take a pin away by unpin, pin on a file of your own by pin_on"
+        }
+        Errno::NOENT => "the directory of the pin does not exist",
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 fn hint(errno: Errno) -> Option<String> {

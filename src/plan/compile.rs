@@ -55,6 +55,7 @@ pub(super) fn compile(
     }
     let sandbox = &command.sandbox;
     check_namespaces(sandbox)?;
+    sandbox.check_hardening()?;
     #[cfg(feature = "net")]
     crate::sandbox::attach::check(&sandbox.attach)?;
     let compiler = Compiler {

@@ -1,7 +1,7 @@
 //! What is put into the root, one operation for each entry.
 
 use super::op::{Action, Bind, FileSystem, MAX_LOWERS, Op, Overlay, Source, Upper};
-use super::place::{Links, Place, c_path, c_string};
+use super::place::{EMPTY, Links, Place, c_path, c_string};
 use crate::error::{Error, Result, Step};
 use crate::mount::{Attributes, Tree};
 use crate::ns::{Kind, Namespaces};
@@ -549,6 +549,9 @@ fn bytes(setter: &'static str, path: &Path) -> Result<CString> {
 
 /// A path of the caller's, made absolute now.
 pub(super) fn source(setter: &'static str, path: &Path) -> Result<CString> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::invalid(setter, EMPTY));
+    }
     let path = std::path::absolute(path)
         .map_err(|error| Error::invalid(setter, format!("{}: {error}", path.display())))?;
     c_path(path.as_os_str()).map_err(|what| Error::invalid(setter, what))

@@ -8,6 +8,9 @@ const NAME_MAX: usize = 255;
 /// The longest path, with the NUL byte behind it.
 const PATH_MAX: usize = 4096;
 
+/// What is said to a path that is none.
+pub(crate) const EMPTY: &str = "the path is empty";
+
 /// A place below the new root.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -42,6 +45,9 @@ pub(crate) enum Links {
 impl Place {
     pub(crate) fn new(at: &Path, links: Links) -> Result<Self, String> {
         let shown = at.display();
+        if at.as_os_str().is_empty() {
+            return Err(EMPTY.into());
+        }
         if !at.is_absolute() {
             return Err(format!("{shown} is not an absolute path"));
         }
@@ -129,7 +135,7 @@ mod tests {
     fn refuses_what_could_lead_elsewhere() {
         for (path, word) in [
             ("usr", "not an absolute"),
-            ("", "not an absolute"),
+            ("", "empty"),
             ("/a/../b", "\"..\""),
             ("/a\0b", "NUL"),
         ] {

@@ -1,5 +1,5 @@
 use super::{Sandbox, Stdio, WindowSize};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::process::Child;
 use std::collections::BTreeMap;
@@ -182,6 +182,20 @@ impl Command {
 
     /// Hands the program one more descriptor, under the number `target`. All descriptors that were not
     /// handed over, by this or as a standard stream, are closed when the program starts.
+    ///
+    /// # Examples
+    /// A socket that listens already, and nothing else of the caller's:
+    /// ```
+    /// use std::os::fd::OwnedFd;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let command = ringfence::Sandbox::new().command("sh").args(["-c", "readlink /proc/self/fd/3"]);
+    /// let output = command.descriptor(OwnedFd::from(listener), 3).output()?;
+    /// assert!(output.stdout.starts_with(b"socket:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn descriptor(mut self, fd: impl Into<Arc<OwnedFd>>, target: RawFd) -> Self {
         self.descriptors.push((fd.into(), target));
         self
@@ -314,6 +328,9 @@ impl Command {
     /// program is executed only when [`Child::release`](crate::Child::release) says so. Until then there is
     /// a process with all the new namespaces, for which a network or a cgroup can be set up. If
     /// the caller ends meanwhile, or drops the [`Child`](crate::Child), that process ends as well.
+    ///
+    /// To wait for a program that nobody has released is to wait for ever: [`status`](Self::status) and
+    /// [`output`](Self::output), after which nobody could, refuse it.
     pub fn gate(mut self) -> Self {
         self.gate = true;
         self
@@ -347,19 +364,32 @@ impl Command {
     /// Runs the program and waits for its end.
     ///
     /// # Errors
-    /// Those of [`spawn`](Self::spawn).
+    /// Those of [`spawn`](Self::spawn); [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a program that
+    /// is held at the [gate](Self::gate).
     pub fn status(&self) -> Result<ExitStatus> {
+        self.refuse_gate()?;
         let mut child = self.spawn()?;
         child.wait()
     }
 
-    /// Runs the program, waits for its end and collects what it wrote.
+    /// Runs the program, waits for its end and collects what it wrote, [however much](Child::wait_with_output) that is.
     ///
     /// # Errors
-    /// Those of [`spawn`](Self::spawn).
+    /// Those of [`status`](Self::status).
     pub fn output(&self) -> Result<Output> {
+        self.refuse_gate()?;
         Plan::compile(self, &Stdio::null(), &Stdio::piped())?
             .spawn()?
             .wait_with_output()
+    }
+
+    fn refuse_gate(&self) -> Result<()> {
+        match self.gate {
+            true => Err(Error::invalid(
+                "gate",
+                "nobody could release the program; see spawn and Child::release",
+            )),
+            false => Ok(()),
+        }
     }
 }

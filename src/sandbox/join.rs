@@ -177,6 +177,10 @@ impl Sandbox {
     ///
     /// Where the caller already is, nothing is joined, so that without privilege one can join a process in one's own
     /// user namespace that shares other namespaces with the caller.
+    ///
+    /// What else binds that process does not come along: its capabilities, filters, limits and cgroup. In a container the
+    /// program is root with all capabilities of its user namespace, unless it is bound by
+    /// [`capabilities`](Self::capabilities), [`seccomp`](Self::seccomp), [`join_cgroup`](Self::join_cgroup) and the like.
     pub fn join_all(mut self, process: impl Into<JoinProcess>) -> Self {
         let process = process.into();
         let set = match process.pidfd.as_ref() {

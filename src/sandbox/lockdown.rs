@@ -2,14 +2,19 @@
 
 use super::Sandbox;
 use super::rootfs::{Entry, What};
+use crate::error::{Error, Result};
 use crate::lockdown::{
     CapabilitySets, Hardening, IoPriority, Resource, Rlimit, SeccompFilter, Securebits,
 };
 use crate::mount::Attributes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What a [`Hardening`] is about, by the names that it has there.
+const PROC: &str = "/proc";
+const SYS: &str = "/sys";
 
 /// All about lock-down that a sandbox has been asked for.
 #[derive(Clone, Debug, Default)]
@@ -140,6 +145,20 @@ impl Sandbox {
         self
     }
 
+    /// A path elsewhere would be passed over, and the program see what it is not to see.
+    pub(crate) fn check_hardening(&self) -> Result<()> {
+        let all = self.lockdown.hardening.iter();
+        let mut paths = all.flat_map(|it| it.masked.iter().chain(&it.read_only));
+        let elsewhere = |path: &&PathBuf| ![PROC, SYS].iter().any(|top| path.starts_with(top));
+        match paths.find(elsewhere) {
+            None => Ok(()),
+            Some(path) => Err(Error::invalid(
+                "harden",
+                format!("{path:?} is not below /proc or /sys; see mask and read_only of Sandbox"),
+            )),
+        }
+    }
+
     /// What comes after all other entries.
     pub(crate) fn hardening_entries(&self) -> Vec<Entry> {
         let Some(hardening) = &self.lockdown.hardening else {
@@ -149,8 +168,8 @@ impl Sandbox {
             let mut places = Vec::new();
             for entry in &self.entries {
                 let top = match entry.what {
-                    What::Proc(_) => "/proc",
-                    What::Sysfs { .. } => "/sys",
+                    What::Proc(_) => PROC,
+                    What::Sysfs { .. } => SYS,
                     _ => continue,
                 };
                 places.extend(path.strip_prefix(top).map(|below| entry.at.join(below)));
@@ -234,7 +253,13 @@ impl Sandbox {
     /// Each part can be replaced or taken back by the method that sets it, and the printed
     /// [`Plan`](crate::Plan) shows what is left: [`user_map`](Self::user_map),
     /// [`capabilities`](Self::capabilities), [`harden`](Self::harden) with [`Hardening::new`],
-    /// [`without_seccomp`](Self::without_seccomp), [`allow_new_privs`](Self::allow_new_privs).
+    /// [`without_seccomp`](Self::without_seccomp), [`allow_new_privs`](Self::allow_new_privs). The namespaces and the
+    /// mounts stay: a container that shares some, as in a pod, is put together of the same setters without
+    /// [`all`](Self::all).
+    ///
+    /// The program has the caller's environment, as every [`Command`](crate::Command) has, with all tokens and passwords
+    /// that are in it: [`env_clear`](crate::Command::env_clear) keeps it away. Without limits it may use all of the memory and
+    /// processes that its user may, see [`into_cgroup`](Self::into_cgroup) and [`rlimit`](Self::rlimit).
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where there is no filter for the architecture.
@@ -258,7 +283,7 @@ impl Sandbox {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn container(rootfs: impl Into<super::Rootfs>) -> crate::error::Result<Self> {
+    pub fn container(rootfs: impl Into<super::Rootfs>) -> Result<Self> {
         Ok(Self::new()
             .all()
             .user_map(super::IdMap::root())

@@ -37,7 +37,8 @@ use std::path::PathBuf;
 /// What to isolate a program from, and the file system it sees.
 ///
 /// A `Sandbox` is a value: methods add to it and never fail, [`command`](Sandbox::command) names the
-/// program, and only then is it compiled into a [`Plan`](crate::Plan), where contradictions are found. Nothing
+/// program, and only then is it compiled into a [`Plan`](crate::Plan), where contradictions are found. A clone of it
+/// serves for another program. Nothing
 /// is isolated that was not asked for, with two exceptions that are always on: no descriptor of the
 /// caller leaks into the program, and a new mount namespace is made private before anything is
 /// mounted in it, so that nothing shows up outside.
@@ -263,7 +264,7 @@ impl Sandbox {
         self.with(Namespaces::all())
     }
 
-    /// These namespaces.
+    /// These namespaces as well.
     pub fn namespaces(self, namespaces: Namespaces) -> Self {
         self.with(namespaces)
     }

@@ -170,6 +170,22 @@ fn a_process_that_has_ended_has_none() {
 }
 
 #[test]
+fn a_number_that_no_process_has_is_refused_with_a_hint() {
+    isolated_as_both(|| {
+        for number in [0, 1 << 31, u32::MAX] {
+            for error in [
+                Namespace::<Net>::of_pid(number).unwrap_err(),
+                NamespaceSet::of_pid(number).unwrap_err(),
+                NamespaceSet::of_thread(number).unwrap_err(),
+            ] {
+                let hint = error.hint().unwrap_or_default();
+                assert!(hint.contains("no process has this number"), "{error:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn those_of_a_stranger_are_refused_with_a_hint() {
     isolated_as_both(|| {
         if rustix::process::geteuid().is_root() {

@@ -97,6 +97,10 @@ fn what_is_at_the_path_is_left_alone() {
         fs::write(path, "precious").unwrap();
         let error = namespace.pin(path).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));
+        assert!(error.hint().unwrap().contains("pin_on"), "{error:?}");
+        let error = namespace.pin("/tmp/no/pin").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+        assert!(error.hint().unwrap().contains("directory"), "{error:?}");
         std::os::unix::fs::symlink("/tmp/elsewhere", "/tmp/link").unwrap();
         let error = namespace.pin("/tmp/link").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EEXIST));

@@ -99,6 +99,34 @@ fn it_can_be_killed_at_the_gate() {
 }
 
 #[test]
+fn who_has_waited_for_its_end_can_release_nothing() {
+    isolated(|| {
+        require!(userns);
+        for_each(|sandbox| {
+            let mut child = sandbox.command("/bin/true").gate().spawn().unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let error = child.release().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error:?}");
+        });
+    });
+}
+
+#[test]
+fn what_nobody_could_release_is_refused() {
+    isolated(|| {
+        let command = Sandbox::new().command("/bin/true").gate();
+        for error in [
+            command.status().map(drop).unwrap_err(),
+            command.output().map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+            assert_eq!(error.setter(), Some("gate"));
+        }
+    });
+}
+
+#[test]
 fn it_does_not_wait_for_a_child_that_was_dropped() {
     isolated(|| {
         require!(userns);

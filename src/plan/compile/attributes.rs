@@ -5,7 +5,7 @@ use crate::error::{Error, Result, Step};
 use crate::plan::lockdown;
 use crate::plan::maps::{Map, Maps, Writer};
 use crate::plan::op::{Action, Ids};
-use crate::plan::place::c_path;
+use crate::plan::place::{EMPTY, c_path};
 use crate::sandbox::{MountLock, Setgroups};
 use crate::sys::{fd, signal};
 use rustix::fs::{Gid, Uid};
@@ -213,6 +213,9 @@ impl Compiler<'_> {
         let Some(dir) = &self.command.current_dir else {
             return Ok(());
         };
+        if dir.as_os_str().is_empty() {
+            return Err(Error::invalid("current_dir", EMPTY));
+        }
         let new_root = self.sandbox.rootfs.is_some();
         // What is in a root of somebody else's may lead to descriptors that the set-up still has.
         let confined = new_root || self.sandbox.chroot.is_some();
