@@ -68,7 +68,7 @@ pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
     Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkData, LinkInfo, LinkRef, MacvlanMode,
-    NAME_MAX, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan,
+    NAME_MAX, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan, VxlanDf, VxlanFlag,
 };
 pub use monitor::{Event, Monitor, Watch, wait_for_addresses};
 pub use neighbour::{Neighbour, NeighbourState};
