@@ -343,8 +343,7 @@ pub(super) fn parse(data: Attributes<'_>) -> Option<LinkData> {
     let be16 = |at| array(data.get(IFLA_VXLAN_PORT_RANGE)?.value, at).map(u16::from_be_bytes);
     let address = |attribute| from_octets(data.get(attribute)?.value);
     let source_ports = be16(0)?..=be16(2)?;
-    let label = data.get(IFLA_VXLAN_LABEL);
-    let label = label.and_then(|label| array(label.value, 0));
+    let label = data.get(IFLA_VXLAN_LABEL).and_then(|label| label.be32());
     Some(LinkData::Vxlan {
         id: u32(IFLA_VXLAN_ID)?,
         external: u8(IFLA_VXLAN_COLLECT_METADATA).is_some_and(|on| on != 0),
@@ -356,7 +355,7 @@ pub(super) fn parse(data: Attributes<'_>) -> Option<LinkData> {
         ttl: u8(IFLA_VXLAN_TTL)?,
         tos: u8(IFLA_VXLAN_TOS)?,
         df: VxlanDf::of(u8(IFLA_VXLAN_DF)?)?,
-        flow_label: label.map_or(0, u32::from_be_bytes),
+        flow_label: label.unwrap_or(0),
         ageing: Duration::from_secs(u32(IFLA_VXLAN_AGEING)?.into()),
         limit: u32(IFLA_VXLAN_LIMIT)?,
         source_ports: Some(source_ports).filter(|ports| *ports != (0..=0)),
