@@ -69,7 +69,8 @@ pub use fdb::{FdbEntry, FdbTable};
 pub use ip::{IpNet, Mac, ParseAddressError};
 pub use link::{
     Bridge, BridgePort, IpvlanMode, Link, LinkChange, LinkData, LinkInfo, LinkRef, MacvlanMode,
-    NAME_MAX, OperState, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan,
+    NAME_MAX, OperState, Peer, Statistics, TunDevice, TunTap, Vlan, VlanProtocol, Vxlan, VxlanDf,
+    VxlanFlag,
 };
 pub use monitor::{Event, Monitor, Watch};
 pub use neighbour::{Neighbour, NeighbourState};

@@ -10,7 +10,7 @@ use super::fdb::FdbEntry;
 use super::ip::{IpNet, Mac};
 use super::link::{
     Bridge, IpvlanMode, Link, LinkChange, LinkInfo, LinkRef, MacvlanMode, Peer, Vlan, VlanProtocol,
-    Vxlan,
+    Vxlan, VxlanDf, VxlanFlag,
 };
 use super::neighbour::Neighbour;
 use super::netlink::Netlink;
@@ -23,6 +23,7 @@ use netlink_packet_core::{NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 fn net(text: &str) -> IpNet {
@@ -182,6 +183,30 @@ fn links_are_what_others_read() {
         16,
         &["Local6", "Group6", "Port(4789)"],
     );
+    let external = Vxlan::external()
+        .tos(1)
+        .df(VxlanDf::Inherit)
+        .flow_label(0x1_2345)
+        .ageing(Duration::from_secs(7))
+        .limit(9)
+        .source_ports(100..=200)
+        .flag(VxlanFlag::Proxy, true)
+        .flag(VxlanFlag::UdpCsum, false)
+        .flag(VxlanFlag::UdpZeroCsum6Tx, true)
+        .flag(VxlanFlag::Gbp, true)
+        .flag(VxlanFlag::Gpe, false)
+        .flag(VxlanFlag::TtlInherit, true);
+    let words = [
+        "Info([Kind(Vxlan), Data(Vxlan([CollectMetadata(true), Tos(1), Learning(false), Df(Inherit)",
+        "Ageing(7)",
+        "Limit(9)",
+        "Label(74565)",
+        "PortRange((100, 200))",
+        "Proxy(true)",
+        "UDPCsum(false)",
+        "UDPZeroCsumTX(true), Gbp, TtlInheritFlag, Port(4789)",
+    ];
+    check(link(&Link::vxlan("vx", external)), 16, &words);
     check(link(&Link::dummy("d0")), 16, &["Kind(Dummy)"]);
     check(link(&Link::ifb("i0")), 16, &["Kind(Ifb)"]);
     let change = LinkChange::of(4)
@@ -424,7 +449,11 @@ fn contradictions_are_refused() {
     let mixed = Vxlan::new(1)
         .local(Ipv4Addr::LOCALHOST)
         .remote(Ipv6Addr::LOCALHOST);
-    assert_eq!(refused(&Link::vxlan("vx", mixed)).setter(), Some("vxlan"));
+    let remote = Vxlan::external().remote(Ipv4Addr::LOCALHOST);
+    let empty = RangeInclusive::new(9, 8);
+    for vxlan in [mixed, remote, Vxlan::new(1).source_ports(empty)] {
+        assert_eq!(refused(&Link::vxlan("vx", vxlan)).setter(), Some("vxlan"));
+    }
     assert_eq!(
         refused(&Link::veth("v", Peer::new("sixteen-bytes-xy"))).setter(),
         Some("name")

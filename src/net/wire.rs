@@ -348,6 +348,10 @@ impl<'a> Attribute<'a> {
         array(self.value, 0).map(u32::from_ne_bytes)
     }
 
+    pub(crate) fn be32(&self) -> Option<u32> {
+        array(self.value, 0).map(u32::from_be_bytes)
+    }
+
     pub(crate) fn i32(&self) -> Option<i32> {
         array(self.value, 0).map(i32::from_ne_bytes)
     }

@@ -124,6 +124,36 @@ fn each_change_can_be_the_one_that_fails() {
     });
 }
 
+/// The kernel makes the parts of a change one after the other, up to the one that it refuses.
+#[test]
+fn a_change_that_is_refused_half_way_leaves_nothing() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        netlink.add(Link::veth("old", Peer::new("other"))).unwrap();
+        netlink.add(Link::bridge("br0").mac(MAC)).unwrap();
+        let before = everything(&namespace);
+        let change = || LinkChange::of("old").mtu(1300).mac(MAC).group(9);
+        for (change, errno) in [
+            (change().rename("other"), libc::EEXIST),
+            (
+                change().rename("new").txqueuelen(7).master("other"),
+                libc::EOPNOTSUPP,
+            ),
+            (change().mtu(1), libc::EINVAL),
+            (change().master("br0").master("old"), libc::EOPNOTSUPP),
+        ] {
+            for first in [None, Some(Link::bridge("br1"))] {
+                let batch = first.into_iter().fold(netlink.batch(), Batch::add);
+                let error = batch.add(change.clone()).commit().unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(errno), "{error:?}");
+                assert_eq!(error.hint(), None, "{error:?}");
+                assert_eq!(everything(&namespace), before, "{error:?}");
+            }
+        }
+    });
+}
+
 /// A bridge that is nobody's business.
 fn with_stranger(name: &str) -> (Namespace<Net>, Netlink) {
     let (namespace, netlink) = create();

@@ -12,6 +12,7 @@ mod network;
 mod nft;
 mod nft_table;
 mod pool;
+mod published;
 mod reach;
 mod ready;
 mod replaced;

@@ -56,11 +56,16 @@ fn nft_makes_the_same_of_its_own_text() {
             .guard_loopback("lab");
         Nft::open(&ours).unwrap().install(&table).unwrap();
         let dnat = "
-            meta nfproto ipv4 fib daddr type local tcp dport 8080 dnat ip to 10.9.0.2:80
-            ip daddr 192.0.2.1 udp dport 7000-7009 dnat ip to 10.9.0.2
-            meta nfproto ipv4 fib daddr type local tcp dport 8000-8001 dnat ip to 10.9.0.2:tcp dport map @ports2
-            meta nfproto ipv6 fib daddr type local tcp dport 8080 dnat ip6 to [fd00:9::2]:80
-            iifname \"wan\" meta nfproto ipv4 fib daddr type local tcp dport 8081 dnat ip to 10.9.0.2";
+            meta nfproto ipv4 fib daddr type local tcp dport 8080 dnat ip to 10.9.0.2:80 \
+                comment \"tcp 8080 to 10.9.0.2:80\"
+            ip daddr 192.0.2.1 udp dport 7000-7009 dnat ip to 10.9.0.2 \
+                comment \"udp 192.0.2.1:7000-7009 to 10.9.0.2:7000\"
+            meta nfproto ipv4 fib daddr type local tcp dport 8000-8001 dnat ip to 10.9.0.2:tcp dport map @ports2 \
+                comment \"tcp 8000-8001 to 10.9.0.2:9000\"
+            meta nfproto ipv6 fib daddr type local tcp dport 8080 dnat ip6 to [fd00:9::2]:80 \
+                comment \"tcp 8080 to [fd00:9::2]:80\"
+            iifname \"wan\" meta nfproto ipv4 fib daddr type local tcp dport 8081 dnat ip to 10.9.0.2 \
+                comment \"tcp by wan 8081 to 10.9.0.2:8081\"";
         let text = format!(
             "table inet lab {{
                 chain raw {{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ringfence::ErrorKind;
 use ringfence::net::{
     Bridge, Link, LinkChange, LinkData, LinkInfo, MacvlanMode, Netlink, Peer, Vlan, VlanProtocol,
-    Vxlan,
+    Vxlan, VxlanDf, VxlanFlag,
 };
 use ringfence::ns::{Namespace, Net};
 use serde_json::{Value, json};
@@ -51,9 +51,21 @@ fn told(netlink: &Netlink, link: &LinkInfo) -> Value {
             dev,
             learning,
             ttl,
+            external,
+            tos,
+            df,
+            flow_label,
+            ageing,
+            limit,
+            source_ports,
+            flags,
             ..
         } => {
-            let mut all = json!({"id": id, "port": port, "learning": learning, "ttl": ttl});
+            let (low, high) = source_ports.clone().unwrap_or(0..=0).into_inner();
+            let mut all = json!({
+                "id": id, "port": port, "learning": learning, "ageing": ageing.as_secs(),
+                "df": format!("{df:?}").to_lowercase(), "port_range": {"low": low, "high": high},
+            });
             let mut set = |name: &str, value: Option<Value>| {
                 if let Some(value) = value {
                     all[name] = value;
@@ -66,6 +78,35 @@ fn told(netlink: &Netlink, link: &LinkInfo) -> Value {
             };
             let group = remote.filter(|remote| remote.is_multicast());
             let remote = remote.filter(|remote| !remote.is_multicast());
+            let has = |flag| flags.contains(&flag);
+            // Without it there is none of these.
+            let some = |flag| has(flag).then_some(json!(true));
+            for (name, flag) in [
+                ("proxy", VxlanFlag::Proxy),
+                ("rsc", VxlanFlag::Rsc),
+                ("l2miss", VxlanFlag::L2Miss),
+                ("l3miss", VxlanFlag::L3Miss),
+                ("gbp", VxlanFlag::Gbp),
+                ("gpe", VxlanFlag::Gpe),
+            ] {
+                set(name, some(flag));
+            }
+            for (name, flag) in [
+                ("udp_csum", VxlanFlag::UdpCsum),
+                ("udp_zero_csum6_tx", VxlanFlag::UdpZeroCsum6Tx),
+                ("udp_zero_csum6_rx", VxlanFlag::UdpZeroCsum6Rx),
+            ] {
+                set(name, Some(json!(has(flag))));
+            }
+            set("external", external.then_some(json!(true)));
+            set("limit", (*limit > 0).then_some(json!(limit)));
+            set(
+                "label",
+                (*flow_label > 0).then_some(json!(format!("{flow_label:#x}"))),
+            );
+            set("tos", (*tos > 0).then_some(json!(format!("{tos:#x}"))));
+            // What is inherited is not in the JSON.
+            set("ttl", (!has(VxlanFlag::TtlInherit)).then_some(json!(ttl)));
             set(local_name, local.map(|local| json!(local)));
             set(remote_name, remote.map(|remote| json!(remote)));
             set("group", group.map(|group| json!(group)));
@@ -90,7 +131,10 @@ fn check(namespace: &Namespace<Net>, netlink: &Netlink, name: &str, expected: Va
     let listed = netlink.links().unwrap();
     let listed = listed.iter().find(|link| link.name == name).unwrap();
     assert_eq!(listed.data, netlink.link(name).unwrap().data);
-    for optional in ["local", "local6", "remote", "remote6", "group", "link"] {
+    for optional in [
+        "local", "local6", "remote", "remote6", "group", "link", "external", "limit", "label",
+        "tos", "ttl", "proxy", "rsc", "l2miss", "l3miss", "gbp", "gpe",
+    ] {
         assert_eq!(shown.get(optional), told.get(optional), "{name}: {shown}");
     }
 }
@@ -141,6 +185,60 @@ fn kinds_have_the_settings_they_are_made_with() {
         let expected = json!({"id": 43, "local6": "::1", "link": "v0", "learning": true});
         check("vx2", expected);
         assert_eq!(netlink.link("v0").unwrap().data, None);
+
+        let all = Vxlan::new(44)
+            .port(4791)
+            .tos(0x10)
+            .df(VxlanDf::Set)
+            .ageing(Duration::from_secs(77))
+            .limit(9)
+            .source_ports(100..=200)
+            .flag(VxlanFlag::Rsc, true)
+            .flag(VxlanFlag::L2Miss, true)
+            .flag(VxlanFlag::UdpCsum, false)
+            .flag(VxlanFlag::Gbp, true)
+            .flag(VxlanFlag::TtlInherit, true);
+        make(Link::vxlan("vx3", all));
+        let expected = json!({
+            "tos": "0x10", "df": "set", "ageing": 77, "limit": 9, "rsc": true, "l2miss": true,
+            "port_range": {"low": 100, "high": 200}, "udp_csum": false, "gbp": true,
+        });
+        check("vx3", expected);
+        let v6 = Vxlan::new(45).port(4792).local(address("::1"));
+        let v6 = v6.flow_label(77).flag(VxlanFlag::UdpZeroCsum6Rx, true);
+        make(Link::vxlan("vx4", v6));
+        check("vx4", json!({"label": "0x4d", "udp_zero_csum6_rx": true}));
+    });
+}
+
+#[test]
+fn a_vxlan_may_be_of_all_networks() {
+    with_capabilities!({
+        require!(netns, program("ip"));
+        let (namespace, netlink) = create();
+        let before = everything(&namespace);
+        let remote = Vxlan::external().remote([192, 0, 2, 2]);
+        let batch = netlink.batch().add(Link::bridge("br0"));
+        let error = batch.add(Link::vxlan("vx0", remote)).commit().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        assert!(error.to_string().contains("192.0.2.2"), "{error:?}");
+        assert_eq!(everything(&namespace), before);
+
+        let external = || Vxlan::external().local([192, 0, 2, 1]);
+        netlink.add(Link::vxlan("vx0", external())).unwrap();
+        let expected = json!({"external": true, "id": 0, "learning": false});
+        check(&namespace, &netlink, "vx0", expected);
+        let packets = external().port(4790).flag(VxlanFlag::Gpe, true);
+        netlink.add(Link::vxlan("vx1", packets)).unwrap();
+        check(
+            &namespace,
+            &netlink,
+            "vx1",
+            json!({"external": true, "gpe": true}),
+        );
+        let learning = external().port(4791).learning(true);
+        netlink.add(Link::vxlan("vx2", learning)).unwrap();
+        check(&namespace, &netlink, "vx2", json!({"learning": true}));
     });
 }
 
@@ -177,7 +275,13 @@ fn kinds_that_ip_makes_tell_their_settings() {
         make("vx0 type vxlan id 1 dstport 4789 local 192.0.2.1 remote 192.0.2.2 ttl 8");
         make("vx1 type vxlan id 2 dstport 4789 nolearning local fd00::1 remote fd00::2 dev v0");
         make("vx2 type vxlan id 3 dstport 4789 group 239.0.0.1 dev v0");
-        for name in ["br0", "br1", "m0", "vx0", "vx1", "vx2"] {
+        make("vx3 type vxlan external dstport 4795");
+        let told = "tos 0x10 df set srcport 100 200 ageing 77 maxaddress 9 proxy rsc l2miss l3miss noudpcsum";
+        make(&format!(
+            "vx4 type vxlan id 4 dstport 4796 {told} udp6zerocsumtx gbp ttl inherit"
+        ));
+        make("vx5 type vxlan id 5 dstport 4797 local fd00::1 flowlabel 77 tos inherit df inherit");
+        for name in ["br0", "br1", "m0", "vx0", "vx1", "vx2", "vx3", "vx4", "vx5"] {
             check(&namespace, &netlink, name, json!({}));
         }
     });

@@ -17,8 +17,8 @@ fn with_bridge(bridge: Bridge) -> (Namespace<Net>, Netlink) {
     let (namespace, netlink) = create();
     netlink
         .batch()
-        .add(Link::bridge_with("br0", bridge).mac(super::MAC).up())
-        .add(Link::veth("v0", Peer::new("v1")).master("br0").up())
+        .add(Link::bridge_with("br0", bridge).mac(super::MAC))
+        .add(Link::veth("v0", Peer::new("v1")).master("br0"))
         .commit()
         .unwrap();
     (namespace, netlink)

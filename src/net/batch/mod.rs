@@ -128,17 +128,34 @@ impl<'a> Batch<'a> {
         let Some((number, refusal)) = refused else {
             return Ok(done);
         };
-        let change = &self.changes[prepared.owners[number]];
+        let position = prepared.owners[number];
+        let half = prepared.undos[position].take();
+        let change = &self.changes[position];
         let deed = self.netlink.deed(change.step(), change.describe());
         let error = deed.refused(&refusal, prepared.messages.get(number));
         let error = self.explain(error, change, &refusal);
         let mut hints: Vec<_> = error.hint().map(str::to_owned).into_iter().collect();
         hints.extend(done.lost());
-        if let Err(left) = done.undo() {
+        let half = self.undo_half(half, error.raw_os_error());
+        if let Err(left) = half.and(done.undo()) {
             hints.push(format!("what had been done is still there: {left:?}"));
         }
         let hint = (!hints.is_empty()).then(|| hints.join("; "));
         Err(error.with_hint(hint))
+    }
+
+    /// Of a change of what is there, the kernel makes the parts one by one, up to the one that it refuses.
+    fn undo_half(&self, undo: Option<Undo<'a>>, errno: Option<i32>) -> Result<()> {
+        let is_of_parts = |undo: &Undo<'_>| matches!(undo, Undo::Set(..));
+        let half = Committed {
+            netlink: self.netlink,
+            undo: undo.filter(is_of_parts).into_iter().collect(),
+        };
+        half.undo().or_else(|error| match error.raw_os_error() {
+            // The refused part itself, back to what it is.
+            again if again == errno => Ok(()),
+            _ => Err(error),
+        })
     }
 
     fn prepare(&self, indexes: &mut Indexes<'_>) -> Result<Prepared<'a>> {

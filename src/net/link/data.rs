@@ -1,15 +1,14 @@
 //! What the kernel tells of an interface that is particular to its kind.
 
-use super::super::ip::from_octets;
 use super::super::wire::Attributes;
 use super::kind::{
     IFLA_BR_AGEING_TIME, IFLA_BR_FORWARD_DELAY, IFLA_BR_PRIORITY, IFLA_BR_STP_STATE,
     IFLA_BR_VLAN_DEFAULT_PVID, IFLA_BR_VLAN_FILTERING, IFLA_IPVLAN_MODE, IFLA_MACVLAN_MODE,
-    IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VXLAN_GROUP, IFLA_VXLAN_GROUP6, IFLA_VXLAN_ID,
-    IFLA_VXLAN_LEARNING, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6, IFLA_VXLAN_PORT,
-    IFLA_VXLAN_TTL, IpvlanMode, MacvlanMode, VlanProtocol, duration,
+    IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IpvlanMode, MacvlanMode, VlanProtocol, duration,
 };
+use super::vxlan::{self, VxlanDf, VxlanFlag};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The settings of an interface that others of its kind may have otherwise.
@@ -56,8 +55,10 @@ pub enum LinkData {
     /// Of a [vxlan](super::Link::vxlan).
     #[non_exhaustive]
     Vxlan {
-        /// The number of the network.
+        /// The number of the network; 0 if it is [external](super::Vxlan::external).
         id: u32,
+        /// Whether each packet brings its own number of the network and other end.
+        external: bool,
         /// The address that packets are sent from.
         local: Option<IpAddr>,
         /// The other end of the tunnel, or a multicast group.
@@ -70,6 +71,20 @@ pub enum LinkData {
         learning: bool,
         /// The time to live of packets; 0 for what the kernel chooses.
         ttl: u8,
+        /// The type of service of packets; 1 for that of what is in them.
+        tos: u8,
+        /// Whether packets may be taken apart on their way.
+        df: VxlanDf,
+        /// The flow label of packets, with IPv6.
+        flow_label: u32,
+        /// How long it remembers where an address is.
+        ageing: Duration,
+        /// How many addresses it remembers at most; 0 for any number.
+        limit: u32,
+        /// The ports that packets are sent from, if they were set.
+        source_ports: Option<RangeInclusive<u16>>,
+        /// What is on.
+        flags: Vec<VxlanFlag>,
     },
 }
 
@@ -82,7 +97,6 @@ impl LinkData {
         let u16 = |attribute| data.get(attribute)?.u16();
         let u32 = |attribute| data.get(attribute)?.u32();
         let be16 = |attribute| data.get(attribute)?.be16();
-        let address = |attribute| from_octets(data.get(attribute)?.value);
         Some(match kind {
             "bridge" => Self::Bridge {
                 vlan_filtering: u8(IFLA_BR_VLAN_FILTERING).is_some_and(|on| on != 0),
@@ -102,15 +116,7 @@ impl LinkData {
                 id: u16(IFLA_VLAN_ID)?,
                 protocol: VlanProtocol::of(be16(IFLA_VLAN_PROTOCOL)?)?,
             },
-            "vxlan" => Self::Vxlan {
-                id: u32(IFLA_VXLAN_ID)?,
-                local: address(IFLA_VXLAN_LOCAL).or_else(|| address(IFLA_VXLAN_LOCAL6)),
-                remote: address(IFLA_VXLAN_GROUP).or_else(|| address(IFLA_VXLAN_GROUP6)),
-                port: be16(IFLA_VXLAN_PORT)?,
-                dev: u32(IFLA_VXLAN_LINK).filter(|index| *index != 0),
-                learning: u8(IFLA_VXLAN_LEARNING)? != 0,
-                ttl: u8(IFLA_VXLAN_TTL)?,
-            },
+            "vxlan" => vxlan::parse(data)?,
             _ => return None,
         })
     }

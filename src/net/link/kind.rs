@@ -2,11 +2,10 @@
 
 use super::super::batch::Indexes;
 use super::super::bridge_vlan::{LACKING_FILTER, check_vid};
-use super::super::ip::put;
 use super::super::wire::Message;
+use super::vxlan::Vxlan;
 use super::{LinkRef, Peer};
-use crate::error::{Error, Result};
-use std::net::IpAddr;
+use crate::error::Result;
 use std::time::Duration;
 
 // <linux/veth.h> and <linux/if_link.h>
@@ -21,15 +20,6 @@ pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
 pub(super) const IFLA_IPVLAN_MODE: u16 = 1;
 pub(super) const IFLA_VLAN_ID: u16 = 1;
 pub(super) const IFLA_VLAN_PROTOCOL: u16 = 5;
-pub(super) const IFLA_VXLAN_ID: u16 = 1;
-pub(super) const IFLA_VXLAN_GROUP: u16 = 2;
-pub(super) const IFLA_VXLAN_LINK: u16 = 3;
-pub(super) const IFLA_VXLAN_LOCAL: u16 = 4;
-pub(super) const IFLA_VXLAN_TTL: u16 = 5;
-pub(super) const IFLA_VXLAN_LEARNING: u16 = 7;
-pub(super) const IFLA_VXLAN_PORT: u16 = 15;
-pub(super) const IFLA_VXLAN_GROUP6: u16 = 16;
-pub(super) const IFLA_VXLAN_LOCAL6: u16 = 17;
 
 /// What the kernel counts the times of a bridge in: `USER_HZ` is 100.
 const TICK: Duration = Duration::from_millis(10);
@@ -329,112 +319,5 @@ impl IpvlanMode {
         [Self::L2, Self::L3, Self::L3s]
             .into_iter()
             .find(|mode| *mode as u16 == number)
-    }
-}
-
-/// The settings of a [vxlan](super::Link::vxlan).
-///
-/// # Examples
-/// ```
-/// use ringfence::net::{Link, Vxlan};
-///
-/// let tunnel = Vxlan::new(42).local([192, 0, 2, 1]).remote([192, 0, 2, 2]);
-/// let link = Link::vxlan("vx42", tunnel).up();
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Vxlan {
-    id: u32,
-    local: Option<IpAddr>,
-    remote: Option<IpAddr>,
-    port: u16,
-    dev: Option<LinkRef>,
-    learning: Option<bool>,
-    ttl: Option<u8>,
-}
-
-impl Vxlan {
-    /// The port that was assigned to the protocol.
-    pub const PORT: u16 = 4789;
-
-    /// Of the network with this number, of 24 bits.
-    pub fn new(id: u32) -> Self {
-        Self {
-            id,
-            local: None,
-            remote: None,
-            port: Self::PORT,
-            dev: None,
-            learning: None,
-            ttl: None,
-        }
-    }
-
-    /// The address that packets are sent from.
-    pub fn local(mut self, address: impl Into<IpAddr>) -> Self {
-        self.local = Some(address.into());
-        self
-    }
-
-    /// The other end of the tunnel, or a multicast group, for which [`dev`](Self::dev) is needed.
-    pub fn remote(mut self, address: impl Into<IpAddr>) -> Self {
-        self.remote = Some(address.into());
-        self
-    }
-
-    /// The UDP port at both ends; [`PORT`](Self::PORT) if not set.
-    pub fn port(mut self, port: u16) -> Self {
-        self.port = port;
-        self
-    }
-
-    /// The interface that packets are sent by.
-    pub fn dev(mut self, link: impl Into<LinkRef>) -> Self {
-        self.dev = Some(link.into());
-        self
-    }
-
-    /// Whether it learns from what comes in behind which other end an address is; on if not set. It is off where all are told
-    /// by [`FdbEntry`](super::super::FdbEntry).
-    #[doc(alias = "IFLA_VXLAN_LEARNING")]
-    pub fn learning(mut self, on: bool) -> Self {
-        self.learning = Some(on);
-        self
-    }
-
-    /// The time to live of packets, in hops; if not set or 0, the kernel's default, and 1 for a multicast group.
-    #[doc(alias = "IFLA_VXLAN_TTL")]
-    pub fn ttl(mut self, hops: u8) -> Self {
-        self.ttl = Some(hops);
-        self
-    }
-
-    fn put(&self, data: &mut Message, indexes: &mut Indexes<'_>) -> Result<()> {
-        if let (Some(local), Some(remote)) = (self.local, self.remote)
-            && local.is_ipv4() != remote.is_ipv4()
-        {
-            let what = format!("{local} and {remote} are of different families");
-            return Err(Error::invalid("vxlan", what));
-        }
-        data.u32(IFLA_VXLAN_ID, self.id);
-        if let Some(remote) = self.remote {
-            let kinds = [IFLA_VXLAN_GROUP, IFLA_VXLAN_GROUP6];
-            put(data, kinds[usize::from(remote.is_ipv6())], remote);
-        }
-        if let Some(local) = self.local {
-            let kinds = [IFLA_VXLAN_LOCAL, IFLA_VXLAN_LOCAL6];
-            put(data, kinds[usize::from(local.is_ipv6())], local);
-        }
-        if let Some(dev) = &self.dev {
-            data.u32(IFLA_VXLAN_LINK, indexes.get(dev)?);
-        }
-        if let Some(ttl) = self.ttl {
-            data.u8(IFLA_VXLAN_TTL, ttl);
-        }
-        if let Some(learning) = self.learning {
-            data.u8(IFLA_VXLAN_LEARNING, learning.into());
-        }
-        data.be16(IFLA_VXLAN_PORT, self.port);
-        Ok(())
     }
 }

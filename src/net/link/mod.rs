@@ -7,15 +7,17 @@ mod info;
 mod kind;
 mod port;
 mod tun;
+mod vxlan;
 
 pub(super) use alt_name::{IFLA_ALT_IFNAME, IFLA_PROP_LIST, RTM_DELLINKPROP, RTM_NEWLINKPROP};
 pub use change::LinkChange;
 pub use data::LinkData;
 pub use info::{LinkInfo, OperState, Statistics};
 pub(super) use kind::LinkKind;
-pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vlan, VlanProtocol, Vxlan};
+pub use kind::{Bridge, IpvlanMode, MacvlanMode, Vlan, VlanProtocol};
 pub use port::BridgePort;
 pub use tun::{TunDevice, TunTap};
+pub use vxlan::{Vxlan, VxlanDf, VxlanFlag};
 
 use super::batch::Indexes;
 use super::ip::Mac;

@@ -163,12 +163,16 @@ impl Network {
     /// The namespace forwards packets from then on, and stays so: see [`NetworkBuilder::masquerade`].
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if one of the ports is published already; those of [`Nft::install`] and of
+    /// [`ErrorKind::InvalidInput`] if one of the ports is published already, by this network or by another one of the same
+    /// namespace, of whatever process; the error says by which. One that a killed owner has left still has its ports until
+    /// [`remove_abandoned`](Self::remove_abandoned). Those of [`Nft::install`] and of
     /// [`sysctl::set`](super::sysctl::set). Nothing is changed then.
     pub fn publish(&self, publish: Publish) -> Result<()> {
         let mut state = self.0.state();
         let table = state.table.clone().publish(publish.clone());
-        let before = self.0.install(&mut state, table)?;
+        let before = self.0.install_by(&mut state, table, |nft, table| {
+            nft.install_beside(table, |other| self.0.owner(other))
+        })?;
         let led = self.0.lead(&state, publish.target().ip());
         if led.is_err() {
             let _ = self.0.install(&mut state, before);
@@ -233,16 +237,36 @@ impl Inner {
         Ok(())
     }
 
-    /// Puts a table in the place of the one that there is, which it returns.
+    /// Puts a table, which publishes no more, in the place of the one that there is, which it returns.
     fn install(&self, state: &mut State, table: Table) -> Result<Table> {
+        self.install_by(state, table, Nft::put)
+    }
+
+    fn install_by(
+        &self,
+        state: &mut State,
+        table: Table,
+        install: impl FnOnce(&Nft, &Table) -> Result<()>,
+    ) -> Result<Table> {
         let nft = match state.nft.take() {
             Some(nft) => nft,
             None => Nft::open(&self.namespace)?,
         };
-        let installed = nft.install(&table);
+        let installed = install(&nft, &table);
         state.nft = Some(nft);
         installed?;
         Ok(std::mem::replace(&mut state.table, table))
+    }
+
+    /// Whose table this is.
+    fn owner(&self, table: &str) -> String {
+        let bridge = table
+            .strip_prefix(TABLE)
+            .and_then(|index| index.parse::<u32>().ok());
+        match bridge.map(|index| self.netlink.link_uncounted(&index.into())) {
+            Some(Ok(bridge)) => format!("the network {}", bridge.name),
+            _ => format!("table {table}"),
+        }
     }
 
     fn write_hosts(&self, state: &State) -> Result<()> {
@@ -296,8 +320,11 @@ fn group(index: u32) -> u32 {
     OURS.wrapping_add(index)
 }
 
+/// How the names of the tables of all networks begin.
+const TABLE: &str = "ringfence-";
+
 fn table_name(index: u32) -> String {
-    format!("ringfence-{index}")
+    format!("{TABLE}{index}")
 }
 
 impl fmt::Debug for Network {

@@ -3,6 +3,7 @@
 mod expr;
 mod forward;
 mod publish;
+mod published;
 mod snat;
 mod table;
 
@@ -12,12 +13,13 @@ pub use snat::Snat;
 pub use table::Table;
 
 use super::fail::Deed;
-use super::socket::Socket;
-use super::wire::Message;
+use super::socket::{Refusal, Socket};
+use super::wire::{Message, Received};
 use crate::error::{Error, ErrorKind, Result, Step};
 use crate::ns::{Namespace, Net};
+use published::Published;
 use rustix::io::Errno;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
 /// `NFPROTO_INET`: IPv4 and IPv6.
@@ -38,6 +40,11 @@ fn bound(kind: i32) -> Message {
     let [high, low] = SUBSYSTEM.to_be_bytes();
     Message::new(kind as u16, 0, &[0, 0, high, low])
 }
+
+/// `NFTA_GEN_ID`.
+const GENERATION: u16 = 1;
+/// As often as a table is compared with what there is, if that changes meanwhile.
+const ATTEMPTS: usize = 32;
 
 /// A socket to the packet filter of one network namespace.
 ///
@@ -98,12 +105,70 @@ impl Nft {
     ///
     /// # Errors
     /// What the kernel gives; [`ErrorKind::InvalidInput`] for what it could not express, and if a port is published
-    /// twice. `EMSGSIZE` for some hundreds of published ports, or thousands of a range whose numbers change, if the caller
+    /// twice, by this table or by another that was installed by this crate, whoever did. `EMSGSIZE` for some hundreds of published ports, or thousands of a range whose numbers change, if the caller
     /// has no `CAP_NET_ADMIN` in the first user namespace: see `net.core.wmem_max` in
     /// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
     pub fn install(&self, table: &Table) -> Result<()> {
+        self.install_beside(table, |other| format!("table {other}"))
+    }
+
+    /// [`install`](Self::install), with names for the tables of others.
+    pub(super) fn install_beside(
+        &self,
+        table: &Table,
+        name: impl Fn(&str) -> String,
+    ) -> Result<()> {
+        if table.publishes.is_empty() {
+            return self.put(table);
+        }
         table.check()?;
-        self.transaction(&table.name, "install", table.messages())
+        let mut attempt = 1;
+        loop {
+            let generation = self.generation()?;
+            if let Some(error) = published::conflict(table, &self.published()?, &name) {
+                return Err(error);
+            }
+            let done = self.transaction(&table.name, "install", table.messages(), Some(generation));
+            match done {
+                // It has changed meanwhile, maybe by the same port.
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ERESTART) && attempt < ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Installs one that publishes nothing that it did not publish before.
+    pub(super) fn put(&self, table: &Table) -> Result<()> {
+        table.check()?;
+        self.transaction(&table.name, "install", table.messages(), None)
+    }
+
+    /// The number of the present state, which the next change ends.
+    fn generation(&self) -> Result<u32> {
+        let parse = |message: &Received<'_>| message.split(4)?.1.get(GENERATION)?.be32();
+        let found = self.socket().get(message(libc::NFT_MSG_GETGEN, 0), parse);
+        let none = || Refusal::none("recvfrom", Errno::BADMSG);
+        found
+            .and_then(|found| found.ok_or_else(none))
+            .map_err(|refusal| {
+                let error =
+                    Deed::new(Step::Nftables, "look up the generation").refused(&refusal, None);
+                match refusal.errno {
+                    Errno::INVAL | Errno::OPNOTSUPP => lacking(error),
+                    _ => error,
+                }
+            })
+    }
+
+    /// What all tables publish.
+    fn published(&self) -> Result<Vec<Published>> {
+        let deed = Deed::new(Step::Nftables, "list what is published");
+        let found = self.socket().dump(Published::dump(), Published::parse);
+        found.map_err(|refusal| deed.refused(&refusal, None))
     }
 
     /// Removes the table of this name.
@@ -114,7 +179,7 @@ impl Nft {
         let table = Table::new(name);
         table.check()?;
         let messages = vec![table.message(libc::NFT_MSG_DELTABLE, 0)];
-        self.transaction(name, "remove", messages)
+        self.transaction(name, "remove", messages, None)
     }
 
     /// The names of the tables of the family `inet`.
@@ -123,23 +188,35 @@ impl Nft {
     /// What the kernel gives.
     pub fn tables(&self) -> Result<Vec<String>> {
         let request = message(libc::NFT_MSG_GETTABLE, 0);
-        let name = |message: &super::wire::Received<'_>| {
+        let name = |message: &Received<'_>| {
             let (_, attributes) = message.split(4)?;
             attributes.get(TABLE)?.str().map(str::to_owned)
         };
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let deed = Deed::new(Step::Nftables, "list tables");
-        socket
-            .dump(request, name)
-            .map_err(|refusal| deed.refused(&refusal, None))
+        let found = self.socket().dump(request, name);
+        found.map_err(|refusal| deed.refused(&refusal, None))
     }
 
-    fn transaction(&self, name: &str, verb: &str, inner: Vec<Message>) -> Result<()> {
-        let mut messages = vec![bound(libc::NFNL_MSG_BATCH_BEGIN)];
+    fn socket(&self) -> MutexGuard<'_, Socket> {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of one generation, if that is given, and of no other.
+    fn transaction(
+        &self,
+        name: &str,
+        verb: &str,
+        inner: Vec<Message>,
+        generation: Option<u32>,
+    ) -> Result<()> {
+        let mut begin = bound(libc::NFNL_MSG_BATCH_BEGIN);
+        if let Some(generation) = generation {
+            begin.be32(libc::NFNL_BATCH_GENID as u16, generation);
+        }
+        let mut messages = vec![begin];
         messages.extend(inner);
         messages.push(bound(libc::NFNL_MSG_BATCH_END));
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let Err((position, refusal)) = socket.transaction(&mut messages) else {
+        let Err((position, refusal)) = self.socket().transaction(&mut messages) else {
             return Ok(());
         };
         let mut object = format!("{verb} table {name}");

@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+pub(super) const TAKEN: &str = "each port of an address leads to one target: take another port, or an address of its own for each";
+
 /// A range of ports, or one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ports {
@@ -130,15 +132,54 @@ impl Publish {
         may_be_same(&self.on, &other.on) && may_be_same(&self.iif, &other.iif)
     }
 
-    pub(super) fn is_published_already(&self, by: &Self) -> Error {
+    /// Whether it has a port that another has as well, wherever in the order of all it is.
+    pub(super) fn is_of_same(&self, other: &Self) -> bool {
+        let [first, next] = match self.order() <= other.order() {
+            true => [self, other],
+            false => [other, self],
+        };
+        first.shares_ports_with(next) && first.shares_addresses_with(next)
+    }
+
+    pub(super) fn is_published_already(&self, by: &impl fmt::Display) -> Error {
         let what = format!("{self} is published already, as {by}");
-        let hint = "each port of an address leads to one target: take another port, or an address of its own for each";
-        Error::invalid("publish", what).with_hint(Some(hint.into()))
+        Error::invalid("publish", what).with_hint(Some(TAKEN.into()))
     }
 
     /// Whether the numbers of the ports differ by more than a constant for a single port.
     pub(super) fn needs_map(&self) -> bool {
         self.ports.first != self.ports.last && self.ports.first != self.target.port()
+    }
+
+    /// What [is written](fmt::Display) of one.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let new = match words.next()? {
+            "tcp" => Self::tcp,
+            "udp" => Self::udp,
+            _ => return None,
+        };
+        let mut at = words.next()?;
+        let mut iif = None;
+        if at == "by" {
+            iif = Some(words.next()?.to_owned());
+            at = words.next()?;
+        }
+        let (on, ports) = match at.rsplit_once(':') {
+            Some((on, ports)) => (Some(on.trim_matches(['[', ']']).parse().ok()?), ports),
+            None => (None, at),
+        };
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let ports = first.parse().ok()?..=last.parse().ok()?;
+        let target = words
+            .next()
+            .filter(|word| *word == "to")
+            .and(words.next())?;
+        let publish = new(Ports::from(ports), target.parse().ok()?);
+        words
+            .next()
+            .is_none()
+            .then_some(Self { on, iif, ..publish })
     }
 
     pub(super) fn put(&self, rule: &mut Expressions<'_>, map: &str) {

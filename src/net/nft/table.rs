@@ -1,6 +1,7 @@
 //! What is installed as a whole, and the messages that do it.
 
 use super::expr::{DATA_VALUE, Expressions, LIST_ELEM, Side, Verdict};
+use super::published::{self, put_comment};
 use super::{Forward, Ports, Publish, Snat, TABLE, message};
 use crate::error::{Error, Result};
 use crate::net::ip::IpNet;
@@ -36,7 +37,7 @@ pub struct Table {
     pub(super) name: String,
     snats: Vec<Snat>,
     hairpins: Vec<IpNet>,
-    publishes: Vec<Publish>,
+    pub(super) publishes: Vec<Publish>,
     forwards: Vec<Forward>,
     guards: Vec<String>,
 }
@@ -175,10 +176,13 @@ impl Table {
 
     /// One chain for what comes in and what this host sends: the size of a table is limited.
     fn published(&self, messages: &mut Vec<Message>) {
-        const PUBLISHED: &str = "published";
-        messages.push(self.plain_chain(PUBLISHED));
+        messages.push(self.plain_chain(published::CHAIN));
         for (number, publish) in self.publishes.iter().enumerate() {
-            messages.push(self.rule(PUBLISHED, |rule| publish.put(rule, &map_name(number))));
+            let mut rule = self.rule(published::CHAIN, |rule| {
+                publish.put(rule, &map_name(number))
+            });
+            put_comment(&mut rule, publish);
+            messages.push(rule);
         }
         for (chain, hook) in [
             ("prerouting", libc::NF_INET_PRE_ROUTING),
@@ -186,7 +190,7 @@ impl Table {
         ] {
             messages.push(self.chain(chain, "nat", hook, libc::NF_IP_PRI_NAT_DST));
             messages.push(self.rule(chain, |rule| {
-                rule.jump(PUBLISHED);
+                rule.jump(published::CHAIN);
             }));
         }
     }
