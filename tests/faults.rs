@@ -146,7 +146,8 @@ fn spawn_once(command: &Command) {
     }
     await_single_thread();
     assert_same(&before, &Census::take());
-    assert!(took < Duration::from_secs(1), "took {took:?}");
+    // Nobody has waited for the time of the set-up to be over.
+    assert!(took < Duration::from_secs(10), "took {took:?}");
 }
 
 fn sweep(make: impl Fn() -> Command) {
