@@ -53,11 +53,21 @@ impl Pty {
 impl Read for Pty {
     /// The end is where no process has the terminal open any more.
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match rustix::io::read(&self.0, bytes) {
-            Err(Errno::IO) => Ok(0),
-            other => Ok(other?),
+        Ok(read(self.as_fd(), bytes)?)
+    }
+}
+
+/// Reads of a master. 0 is the end.
+pub(crate) fn read(master: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, Errno> {
+    // The kernel looks for bytes first and for the end then. What the last program wrote between the two, before it
+    // ended, only another look finds.
+    for _ in 0..2 {
+        match rustix::io::read(master, &mut *bytes) {
+            Err(Errno::IO) => {}
+            other => return other,
         }
     }
+    Ok(0)
 }
 
 impl Write for Pty {

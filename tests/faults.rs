@@ -146,8 +146,8 @@ fn spawn_once(command: &Command) {
     }
     await_single_thread();
     assert_same(&before, &Census::take());
-    // Nothing has waited for the end of the time that a set-up may take.
-    assert!(took < Duration::from_secs(8), "took {took:?}");
+    // Nobody has waited for the time of the set-up to be over.
+    assert!(took < Duration::from_secs(10), "took {took:?}");
 }
 
 fn sweep(make: impl Fn() -> Command) {

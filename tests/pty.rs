@@ -7,6 +7,7 @@ mod relay;
 #[path = "pty/swapped.rs"]
 mod swapped;
 
+use common::faults::{Faults, syscalls, window};
 use common::{isolated, isolated_as_both, probe, require};
 use ringfence::{Child, Command, IdMap, Rootfs, Sandbox, Stdio, WindowSize};
 use std::io::{Read, Write};
@@ -136,6 +137,25 @@ fn what_is_typed_is_read_and_signals_are_sent() {
             pty.write_all(b"\n").unwrap();
             assert_eq!(child.wait().unwrap().code(), Some(4));
         }
+    });
+}
+
+#[test]
+fn an_end_that_is_told_too_soon_is_none() {
+    isolated_as_both(|| {
+        require!(seccomp_notify);
+        let body = || {
+            let mut child = shell(Sandbox::new(), "echo hello").spawn().unwrap();
+            child.wait().unwrap();
+            let text = window(|| output(&mut child));
+            assert_eq!(text, "hello\r\n");
+        };
+        // As the kernel does if the program writes and ends between its looks for bytes and for the end.
+        let faults = Faults::new(syscalls![SYS_read]);
+        let calls = faults.sweep(libc::EIO, body, |call, run| {
+            assert!(run.succeeded(), "call {call}: {run}");
+        });
+        assert_eq!(calls, 3);
     });
 }
 

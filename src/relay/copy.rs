@@ -2,6 +2,7 @@
 
 use super::{Ends, failed};
 use crate::error::Result;
+use crate::terminal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -27,10 +28,13 @@ impl Buffer {
     }
 
     /// Reads once; 0 is the end.
-    fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    fn fill(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
         self.written = 0;
         self.bytes.resize(SIZE, 0);
-        let read = rustix::io::read(from, &mut self.bytes[..]);
+        let read = read(&mut self.bytes);
         self.bytes.truncate(read.unwrap_or(0));
         read
     }
@@ -140,7 +144,7 @@ impl<'a> Copy<'a> {
 
     fn read_input(&mut self) {
         let Some(input) = self.input else { return };
-        match self.to_program.fill(input) {
+        match self.to_program.fill(|bytes| rustix::io::read(input, bytes)) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // A terminal that has hung up is at its end.
             Ok(0) | Err(_) => {
@@ -163,7 +167,8 @@ impl<'a> Copy<'a> {
     }
 
     fn read_master(&mut self) {
-        match self.to_output.fill(self.master) {
+        let master = self.master;
+        match self.to_output.fill(|bytes| terminal::read(master, bytes)) {
             Err(Errno::AGAIN | Errno::INTR) | Ok(1..) => {}
             Ok(0) | Err(_) => self.hung_up = true,
         }

@@ -332,7 +332,7 @@ fn clone_watched(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno
     }
     std::thread::scope(|scope| {
         let (done, over) = mpsc::channel::<()>();
-        std::thread::Builder::new()
+        let watch = std::thread::Builder::new()
             .name("ringfence-watch".into())
             .spawn_scoped(scope, move || {
                 let late = over.recv_timeout(plan.setup_timeout) == Err(RecvTimeoutError::Timeout);
@@ -345,6 +345,9 @@ fn clone_watched(plan: &Compiled, context: &Context<'_>) -> Result<Cloned, Errno
             .map_err(|_| Errno::AGAIN)?;
         let cloned = clone_child(plan, context);
         drop(done);
+        // The end of the scope does not wait for the last steps of the thread, and a caller that forks during
+        // these could start no thread in its child.
+        let _ = watch.join();
         cloned
     })
 }

@@ -30,7 +30,7 @@ use rustix::process::{
 use rustix::thread::UnshareFlags;
 
 use super::probe::{self, Process};
-use super::sys;
+use super::{sys, threads};
 
 /// Names the test to run, in the process started for it.
 pub(crate) const MARK: &str = "RINGFENCE_ISOLATED";
@@ -94,6 +94,9 @@ pub(crate) fn command(test: &str) -> Command {
             "--test-threads=1",
         ])
         .env(MARK, test)
+        // With arenas of their own it would be left to chance how many there are, which a census sees: a thread that
+        // comes late takes over that of another that has ended.
+        .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::null());
     command
 }
@@ -229,8 +232,15 @@ pub(crate) fn wait_for(pid: i32) -> ExitStatus {
 
 /// Runs `body` in a forked child, which has one thread, and ends it with the status returned.
 ///
-/// Where this process has other threads, `body` may make system calls only (see [`sys::fork`]).
+/// This process must have one thread, too, but for those that are about to end, which are waited for: also what a thread
+/// does last, when it has long given its answer, takes locks (see [`sys::fork`]).
 pub(crate) fn in_forked_child(body: impl FnOnce() -> i32) -> ExitStatus {
+    threads::await_end_of_others();
+    in_forked_child_of_many(body)
+}
+
+/// [`in_forked_child`] of a process that may have other threads, where `body` makes system calls only.
+pub(crate) fn in_forked_child_of_many(body: impl FnOnce() -> i32) -> ExitStatus {
     match sys::fork().unwrap() {
         None => sys::exit_now(catch_unwind(AssertUnwindSafe(body)).unwrap_or(101)),
         Some(child) => wait_for(child),

@@ -142,7 +142,7 @@ pub(crate) fn new_proc() -> Result<(), String> {
     let maps = OwnMaps::new();
     try_in_child(|| {
         enter_userns(UnshareFlags::NEWNS | UnshareFlags::NEWPID, &maps)?;
-        let status = isolated::in_forked_child(|| {
+        let status = isolated::in_forked_child_of_many(|| {
             match mount(c"proc", c"/proc", c"proc", MountFlags::empty(), None) {
                 Ok(()) => 0,
                 Err(error) => error.raw_os_error(),
@@ -370,7 +370,7 @@ pub(crate) fn try_in_child(
     body: impl FnOnce() -> Result<(), (&'static str, Errno)>,
 ) -> Result<(), String> {
     let (mut reader, writer) = io::pipe().map_err(|error| error.to_string())?;
-    let status = isolated::in_forked_child(|| match body() {
+    let status = isolated::in_forked_child_of_many(|| match body() {
         Ok(()) => 0,
         Err((step, error)) => {
             let _ = write(writer.as_fd(), step.as_bytes());

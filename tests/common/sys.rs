@@ -12,7 +12,8 @@ use rustix::thread::UnshareFlags;
 /// `fork(2)`: the child's pid, or `None` in the child.
 ///
 /// In a process with other threads the child may only make system calls: a lock that another
-/// thread held, the allocator's among them, stays locked in it.
+/// thread held, std's of its list of threads among them, stays locked in it, and whoever starts a thread there waits for
+/// ever.
 pub(crate) fn fork() -> io::Result<Option<i32>> {
     // SAFETY: the child has memory of its own; what it may call is the caller's part, as above,
     // and the worst outcome is a child that waits forever.
@@ -41,6 +42,13 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     assert!(!flags.contains(UnshareFlags::FILES));
     // SAFETY: only CLONE_FILES is unsafe, as descriptors then mean something else in each thread.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
+}
+
+/// Whether the calling thread is the only one of its process.
+pub(crate) fn has_one_thread() -> bool {
+    // SAFETY: unshares nothing, as the kernel can do this only where there is nothing to unshare.
+    let result = unsafe { libc::unshare(libc::CLONE_THREAD) };
+    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
 }
 
 /// Makes `to` (a descriptor number, open or not) a duplicate of `from`.

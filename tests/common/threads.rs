@@ -1,9 +1,9 @@
 //! The same work from several threads.
 
 use std::sync::{Barrier, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::sys;
+use super::{isolated, sys};
 
 /// Runs `work` in so many threads at once, each with its number, and waits for their ends, which the end of a scope
 /// does not.
@@ -22,6 +22,15 @@ pub(crate) fn from_threads(count: usize, work: impl Fn(usize) + Sync) {
             thread.join().unwrap();
         }
     });
+}
+
+/// Returns when this process has one thread. Not by `/proc`, which may be somebody else's here.
+pub(crate) fn await_end_of_others() {
+    let deadline = Instant::now() + isolated::timeout();
+    while !sys::has_one_thread() {
+        assert!(Instant::now() < deadline, "a thread does not end");
+        std::thread::yield_now();
+    }
 }
 
 /// Whether the C library can still change the ids of this process, which takes an answer of each thread.

@@ -1,7 +1,7 @@
 //! The caller is killed at any moment: nothing survives.
 
 use super::forbid_own_program;
-use crate::common::{isolated, isolated_as_user, probe, require, sys};
+use crate::common::{isolated, isolated_as_user, probe, require, sys, threads};
 use ringfence::Sandbox;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
@@ -36,6 +36,8 @@ fn kill_callers(sandbox: &Sandbox) {
     let spawn = begun.elapsed();
     child.kill().unwrap();
     child.wait().unwrap();
+    // That bound the program to the caller: what it locks last would stay locked in the callers.
+    threads::await_end_of_others();
     let mut running = 0;
     for moment in moments(spawn) {
         let caller = match sys::fork().unwrap() {

@@ -343,7 +343,9 @@ fn neighbours_and_rules_are_what_ip_shows() {
 fn what_ip_adds_is_listed() {
     with_capabilities!({
         require!(netns, program("ip"));
-        let (namespace, netlink) = with_veth();
+        // The other end stays down, so that nothing comes by itself, nor is an address sure by and by.
+        let (namespace, netlink) = create();
+        netlink.add(Link::veth("v0", Peer::new("v1")).up()).unwrap();
         run(&namespace, "ip", "addr add 10.9.0.1/24 brd + dev v0");
         run(&namespace, "ip", "addr add fd00:9::1/64 dev v0");
         run(
@@ -355,7 +357,7 @@ fn what_ip_adds_is_listed() {
         run(
             &namespace,
             "ip",
-            "neigh add 10.9.0.3 lladdr 02:00:00:00:00:07 dev v1",
+            "neigh add 10.9.0.3 lladdr 02:00:00:00:00:07 dev v0",
         );
         run(
             &namespace,

@@ -100,19 +100,16 @@ fn everything(namespace: &Namespace<Net>) -> Vec<String> {
         "local proto kernel metric 0",
     ];
     let is_steady = |line: &&str| !moving.iter().any(|word| line.contains(word));
+    let text = text.replace("NO-CARRIER,", "").replace(",LOWER_UP", "");
     let mut steady = Vec::new();
     for line in text.lines().filter(is_steady) {
-        let is_moving = |word: &&str| {
-            word.contains("NO-CARRIER") || word.ends_with("UP>") || *word == "linkdown"
-        };
-        let mut words: Vec<_> = line.split(' ').filter(|word| !is_moving(word)).collect();
+        let mut words: Vec<_> = line.split(' ').filter(|word| *word != "linkdown").collect();
         for changing in ["state", "qdisc"] {
             if let Some(at) = words.iter().position(|word| *word == changing) {
                 words.drain(at..at + 2);
             }
         }
-        let flags = if line.contains(",UP") { "up " } else { "" };
-        steady.push(flags.to_owned() + &words.join(" "));
+        steady.push(words.join(" "));
     }
     steady
 }
@@ -197,7 +194,12 @@ fn blocked(
     how: ErrorKind,
 ) {
     let listener = server.run_in(|| TcpListener::bind(bound)).unwrap().unwrap();
-    let connect = || TcpStream::connect_timeout(&to, Duration::from_millis(300));
+    // What is refused is so at once, and what is dropped never.
+    let patience = match how {
+        ErrorKind::TimedOut => Duration::from_millis(300),
+        _ => PATIENCE,
+    };
+    let connect = || TcpStream::connect_timeout(&to, patience);
     let error = from.run_in(connect).unwrap().expect_err("is connected");
     assert_eq!(error.kind(), how, "{to}: {error}");
     listener.set_nonblocking(true).unwrap();
@@ -205,13 +207,13 @@ fn blocked(
     assert_eq!(accepted.kind(), ErrorKind::WouldBlock, "{accepted}");
 }
 
-/// Where there is IPv6, the kernel makes the routes of a new address a moment later.
+/// A moment after an interface has come up: only then the kernel sends by it, and makes the routes of an address of IPv6.
 #[track_caller]
 fn connect(to: SocketAddr) -> TcpStream {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match TcpStream::connect_timeout(&to, PATIENCE) {
-            Err(error) if to.is_ipv6() && Instant::now() < deadline => {
+            Err(error) if Instant::now() < deadline => {
                 let not_yet = [ErrorKind::HostUnreachable, ErrorKind::NetworkUnreachable];
                 assert!(not_yet.contains(&error.kind()), "{to}: {error}");
                 std::thread::yield_now();

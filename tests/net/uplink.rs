@@ -17,9 +17,15 @@ use crate::support::{is_privileged, sh, shell};
 
 /// A port of 127.0.0.1 that answers a connection with a line, and a datagram with what it says.
 fn serve() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (listener, socket) = loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Somebody else may have this port of UDP.
+        match UdpSocket::bind(listener.local_addr().unwrap()) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            socket => break (listener, socket.unwrap()),
+        }
+    };
     let port = listener.local_addr().unwrap().port();
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
     thread::spawn(move || {
         for client in listener.incoming() {
             client.unwrap().write_all(b"a line\n").unwrap();

@@ -74,10 +74,16 @@ fn a_descriptor_is_seen_and_its_flags() {
 fn a_child_is_seen_alive_and_as_a_zombie() {
     isolated_as_both(|| {
         let (report, mut child) = change(|| {
-            Command::new("/bin/cat")
+            let child = Command::new("/bin/cat")
                 .stdin(std::process::Stdio::piped())
                 .spawn()
-                .unwrap()
+                .unwrap();
+            // Until the call of execve has ended it has another name.
+            let called = |process: probe::Process| process.comm == "cat";
+            while !probe::Process::read(child.id()).is_some_and(called) {
+                std::thread::yield_now();
+            }
+            child
         });
         assert!(
             report.contains(&format!("children:\n  + {} (cat) alive\n", child.id())),
