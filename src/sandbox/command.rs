@@ -290,7 +290,8 @@ impl Command {
 
     /// The program is killed when the calling process ends or executes another program, however that
     /// happens; the end of the calling *thread* alone does not matter. For this a thread of the
-    /// caller lives as long as the program.
+    /// caller lives as long as the program. It ends a moment after it: as beside any other thread, the copy of a process that
+    /// forks itself just then may find a lock of the standard library taken for good, and start no threads.
     ///
     /// The kernel forgets about it when the program executes a set-user-id program.
     ///

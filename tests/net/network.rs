@@ -172,6 +172,16 @@ fn what_contradicts_what_is_there_is_refused() {
                 "{other}"
             );
             assert!(error.to_string().contains("overlaps"), "{error}");
+            assert!(error.to_string().ends_with(" on lab"), "{error}");
+        }
+        for nobodys in ["224.0.0.0/24", "127.9.0.0/16", "0.0.0.0/8", "ff02::/64"] {
+            let error = Network::bridge("other", net(nobodys)).create().unwrap_err();
+            assert_eq!(error.setter(), Some("bridge"), "{nobodys}: {error:?}");
+        }
+        for elsewhere in ["10.8.0.2:80", "[fd00:8::2]:80"] {
+            let publish = Publish::tcp(8080, elsewhere.parse().unwrap());
+            let error = network.publish(publish).unwrap_err();
+            assert_eq!(error.setter(), Some("publish"), "{error:?}");
         }
         let twice = Network::bridge("other", net("10.8.0.0/24")).and(net("10.8.0.0/16"));
         assert_eq!(twice.create().unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -225,6 +225,10 @@ impl NetworkBuilder {
             if is_too_small {
                 return Err(self.invalid(format!("{net} has no address for a member")));
             }
+            let first = net.address();
+            if first.is_multicast() || first.is_loopback() || first.is_unspecified() {
+                return Err(self.invalid(format!("{net} is for no interface's addresses")));
+            }
             if let Some(other) = self.nets[..position]
                 .iter()
                 .find(|other| other.overlaps(net))
@@ -242,7 +246,9 @@ impl NetworkBuilder {
     fn check_addresses(&self, netlink: &Netlink) -> Result<()> {
         for address in netlink.addresses()? {
             if let Some(net) = self.nets.iter().find(|net| net.overlaps(&address.net)) {
-                let what = format!("{net} overlaps {} on {}", address.net, address.link);
+                let link = netlink.link_uncounted(&address.link);
+                let link = link.map_or_else(|_| address.link.to_string(), |link| link.name);
+                let what = format!("{net} overlaps {} on {link}", address.net);
                 return Err(self.invalid(what));
             }
         }

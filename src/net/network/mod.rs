@@ -163,17 +163,22 @@ impl Network {
     /// The namespace forwards packets from then on, and stays so: see [`NetworkBuilder::masquerade`].
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] if one of the ports is published already, by this network or by another one of the same
-    /// namespace, of whatever process; the error says by which. One that a killed owner has left still has its ports until
-    /// [`remove_abandoned`](Self::remove_abandoned). Those of [`Nft::install`] and of
-    /// [`sysctl::set`](super::sysctl::set). Nothing is changed then.
+    /// [`ErrorKind::InvalidInput`] if the target's address is none of the network's, or one of the ports is published
+    /// already, by this network or by another one of the same namespace, of whatever process; the error says by which. One
+    /// that a killed owner has left still has its ports until [`remove_abandoned`](Self::remove_abandoned). Those of
+    /// [`Nft::install`] and of [`sysctl::set`](super::sysctl::set). Nothing is changed then.
     pub fn publish(&self, publish: Publish) -> Result<()> {
+        let target = publish.target().ip();
+        if !self.0.nets.iter().any(|net| net.contains(target)) {
+            let what = format!("{target} is no address of the network {}", self.0.name);
+            return Err(Error::invalid("publish", what));
+        }
         let mut state = self.0.state();
         let table = state.table.clone().publish(publish.clone());
         let before = self.0.install_by(&mut state, table, |nft, table| {
             nft.install_beside(table, |other| self.0.owner(other))
         })?;
-        let led = self.0.lead(&state, publish.target().ip());
+        let led = self.0.lead(&state, target);
         if led.is_err() {
             let _ = self.0.install(&mut state, before);
         }
