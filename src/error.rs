@@ -178,7 +178,7 @@ steps! {
     Mask => "mask",
     /// Changing the attributes of a mount.
     Remount => "remount",
-    /// A mount made without a sandbox.
+    /// A mount made without a sandbox, or the list of all mounts.
     Mount => "mount",
     /// Keeping root inside from changing the mounts.
     MountLock => "lock_mounts",
@@ -302,8 +302,13 @@ impl Error {
 
     /// A failure of the system that std reports, at a step.
     pub(crate) fn io(step: Step, object: impl fmt::Display, cause: std::io::Error) -> Self {
+        let kind = match (Errno::from_io_error(&cause), cause.kind()) {
+            (Some(errno), _) => ErrorKind::of(errno),
+            (None, std::io::ErrorKind::Unsupported) => ErrorKind::Unsupported,
+            (None, _) => ErrorKind::System,
+        };
         Self(Box::new(Inner {
-            kind: Errno::from_io_error(&cause).map_or(ErrorKind::System, ErrorKind::of),
+            kind,
             step: Some(step),
             setter: None,
             syscall: None,

@@ -237,7 +237,7 @@ impl Child {
             Err((_, Errno::ACCESS)) => self.pid,
             other => other.map_err(|(_, errno)| failed(errno.into()))?,
         };
-        let ids = NamespaceIds::of_pid(pid).map_err(failed)?;
+        let ids = NamespaceIds::of_pid(pid)?;
         // Read by number: the answer holds if the process was there until now.
         if self.status.is_some() || pidfd_send_signal_0(&self.pidfd).is_err() {
             return Err(failed(Errno::SRCH.into()));

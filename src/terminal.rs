@@ -6,6 +6,7 @@ mod raw;
 pub(crate) use controlling::Controlling;
 pub(crate) use raw::RawMode;
 
+use crate::error::{Error, Result, Step};
 use crate::sandbox::WindowSize;
 use rustix::io::Errno;
 use std::io::{self, Read, Write};
@@ -45,8 +46,9 @@ impl Pty {
     /// # Errors
     /// None that is known.
     #[doc(alias = "TIOCSWINSZ")]
-    pub fn resize(&self, size: WindowSize) -> io::Result<()> {
-        Ok(rustix::termios::tcsetwinsize(&self.0, size.into())?)
+    pub fn resize(&self, size: WindowSize) -> Result<()> {
+        let set = rustix::termios::tcsetwinsize(&self.0, size.into());
+        set.map_err(|errno| Error::system(Step::Stdio, "the size of a terminal", "ioctl", errno))
     }
 }
 

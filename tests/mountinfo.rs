@@ -22,6 +22,7 @@ use mount_namespace::{
     isolated, make_dir, mountinfo, scratch, skip, tmpfs, unshare, without,
 };
 use mountinfo_line::{escape, lines};
+use ringfence::ErrorKind;
 use ringfence::mount::mountinfo::MountTable;
 use ringfence::mount::{Propagation, Recursion, set_propagation};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -468,7 +469,7 @@ fn the_table_of_another_process() {
         assert_eq!(table.mount_over(base.join("here")).unwrap().target(), base);
 
         let error = MountTable::of_pid(u32::MAX).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     });
 }
 
@@ -523,7 +524,7 @@ fn the_table_of_a_namespace() {
             );
         }
         let error = refusing(&[LISTMOUNT[0], LISTMOUNT[1], libc::SYS_setns], of_namespace);
-        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unsupported);
         assert_same_text(&MountTable::current().unwrap(), &mountinfo());
     });
 }
@@ -585,7 +586,7 @@ fn a_process_with_another_root_does_not_stand_for_its_namespace() {
             let seen = MountTable::of_pid(process.id()).unwrap();
             let neither = [LISTMOUNT[0], LISTMOUNT[1], libc::SYS_setns];
             let error = refusing(&neither, of_namespace).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
             let all = of_namespace().unwrap();
             assert_eq!(all, refusing(&LISTMOUNT, of_namespace).unwrap());
             assert_eq!(
@@ -614,7 +615,7 @@ fn refusing<T: Send>(calls: &[libc::c_long], task: impl FnOnce() -> T + Send) ->
 fn what_is_not_a_mount_namespace_is_refused() {
     for path in ["/proc/self/ns/net", "/dev/null", "/"] {
         let error = MountTable::of_mount_namespace(File::open(path).unwrap()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
+        assert_eq!(error.kind(), ErrorKind::NotThatNamespace, "{path}");
     }
 }
 

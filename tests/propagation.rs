@@ -8,7 +8,6 @@
 #[path = "common/mount_namespace.rs"]
 mod mount_namespace;
 
-use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +16,7 @@ use mount_namespace::{
     SYS_LISTMOUNT, SYS_STATMOUNT, Side, bind, isolated, make_dir, mountinfo, scratch, skip, tmpfs,
     without,
 };
+use ringfence::ErrorKind;
 use ringfence::mount::{Propagation, PropagationState, Recursion, propagation_of, set_propagation};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree, unmount};
@@ -307,7 +307,7 @@ fn what_cannot_be_set_or_read_is_an_error() {
             let error = set_propagation(&plain, Private, Recursion::MountOnly).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "no mount point");
             let error = set_propagation(&missing, Private, Recursion::Tree).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            assert_eq!(error.kind(), ErrorKind::NotFound);
         };
         attempt();
         std::thread::scope(|scope| {
@@ -319,13 +319,13 @@ fn what_cannot_be_set_or_read_is_an_error() {
         });
         assert_eq!(
             propagation_of(&missing).unwrap_err().kind(),
-            io::ErrorKind::NotFound
+            ErrorKind::NotFound
         );
 
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let detached = open_tree(CWD, &base, clone).unwrap();
         let error = propagation_of(format!("/proc/self/fd/{}", detached.as_raw_fd())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     });
 }
 

@@ -70,7 +70,7 @@ impl Cgroup {
         let failed = |error| Error::io(Step::Cgroup, "the caller's own", error);
         let own = std::fs::read_to_string("/proc/self/cgroup").map_err(failed)?;
         let own = own.lines().find_map(|line| line.strip_prefix("0::"));
-        let table = MountTable::current().map_err(failed)?;
+        let table = MountTable::current()?;
         let shown = table.iter().filter(|mount| mount.fs_type() == "cgroup2");
         let path = own.and_then(|own| {
             shown

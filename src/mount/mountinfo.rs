@@ -8,7 +8,7 @@
 //!     let mount = entry.mount;
 //!     println!("{:width$}{} {:?}", "", mount.target().display(), mount.fs_type(), width = 2 * entry.depth);
 //! }
-//! # Ok::<(), std::io::Error>(())
+//! # Ok::<(), ringfence::Error>(())
 //! ```
 
 mod list;

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
 use super::mountinfo::{self, MountTable};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::mount::{MountAttr, mount_setattr};
 
 /// What a mount passes on to, and takes from, the copies of itself in other places and namespaces.
@@ -168,7 +169,7 @@ impl fmt::Display for PropagationState {
 ///
 /// // What is mounted from now on stays in this namespace.
 /// set_propagation("/", Propagation::Private, Recursion::Tree)?;
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), ringfence::Error>(())
 /// ```
 ///
 /// See [mount_setattr(2)](https://man7.org/linux/man-pages/man2/mount_setattr.2.html).
@@ -177,13 +178,19 @@ pub fn set_propagation(
     path: impl AsRef<Path>,
     propagation: Propagation,
     recursion: Recursion,
-) -> io::Result<()> {
-    let mount = open(path.as_ref())?;
+) -> Result<()> {
+    let path = path.as_ref();
     // Both steps of SlaveShared act on what was opened, whatever the path means by then.
-    propagation
-        .steps()
-        .iter()
-        .try_for_each(|step| change(&mount, *step, recursion))
+    let set = |mount: OwnedFd| {
+        let mut steps = propagation.steps().iter();
+        steps.try_for_each(|step| change(&mount, *step, recursion))
+    };
+    open(path).and_then(set).map_err(|error| {
+        let is_no_mount_point = error.raw_os_error() == Some(libc::EINVAL);
+        let hint = is_no_mount_point.then(|| "the path has to be a mount point".to_owned());
+        let object = format!("{} {propagation}", path.display());
+        Error::io(Step::Propagation, object, error).with_hint(hint)
+    })
 }
 
 fn change(mount: &OwnedFd, step: MountPropagationFlags, recursion: Recursion) -> io::Result<()> {
@@ -222,7 +229,7 @@ fn change_by_mount(
 ///
 /// # Errors
 ///
-/// What opening the path gives; [`NotFound`](io::ErrorKind::NotFound) if its mount is not below the
+/// What opening the path gives; [`NotFound`](ErrorKind::NotFound) if its mount is not below the
 /// caller's root, as a detached one is not.
 ///
 /// # Kernel
@@ -234,13 +241,26 @@ fn change_by_mount(
 /// ```
 /// let state = ringfence::mount::propagation_of("/")?;
 /// println!("/ is {}, in peer group {:?}", state.propagation(), state.peer_group());
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), ringfence::Error>(())
 /// ```
 ///
 /// See [statmount(2)](https://man7.org/linux/man-pages/man2/statmount.2.html).
-pub fn propagation_of(path: impl AsRef<Path>) -> io::Result<PropagationState> {
-    let file = open(path.as_ref())?;
-    by_statmount(&file).or_else(|_| by_mountinfo(&file))
+pub fn propagation_of(path: impl AsRef<Path>) -> Result<PropagationState> {
+    let path = path.as_ref();
+    let read = |file: OwnedFd| {
+        by_statmount(&file)
+            .map(Some)
+            .or_else(|_| by_mountinfo(&file))
+    };
+    let state = open(path).and_then(read);
+    let state = state.map_err(|error| Error::io(Step::Propagation, path.display(), error))?;
+    state.ok_or_else(|| {
+        let what = format!(
+            "the mount of {} is not below the caller's root",
+            path.display()
+        );
+        Error::other(ErrorKind::NotFound, Step::Propagation, what)
+    })
 }
 
 fn by_statmount(file: &OwnedFd) -> io::Result<PropagationState> {
@@ -248,13 +268,12 @@ fn by_statmount(file: &OwnedFd) -> io::Result<PropagationState> {
     mountinfo::propagation_of_unique(mount_id(file, STATX_MNT_ID_UNIQUE)?)
 }
 
-fn by_mountinfo(file: &OwnedFd) -> io::Result<PropagationState> {
+/// `None` if the table does not have it.
+fn by_mountinfo(file: &OwnedFd) -> io::Result<Option<PropagationState>> {
     let id = mount_id(file, StatxFlags::MNT_ID)?;
     let table = MountTable::of_thread_self()?;
     let mount = u32::try_from(id).ok().and_then(|id| table.get(id));
-    mount
-        .map(mountinfo::Mount::propagation)
-        .ok_or_else(|| io::ErrorKind::NotFound.into())
+    Ok(mount.map(mountinfo::Mount::propagation))
 }
 
 fn mount_id(file: &OwnedFd, kind: StatxFlags) -> io::Result<u64> {

@@ -1,4 +1,5 @@
 use super::Kind;
+use crate::error::{self, Error, Step};
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -122,24 +123,25 @@ impl NamespaceIds {
     ///
     /// # Errors
     /// When `/proc` is not mounted.
-    pub fn current() -> std::io::Result<Self> {
-        Self::read(Path::new("/proc/thread-self/ns"))
+    pub fn current() -> error::Result<Self> {
+        Self::read("/proc/thread-self/ns")
     }
 
     /// Those of the process `pid`. A kind that the kernel does not have is left out.
     ///
     /// # Errors
-    /// `PermissionDenied` for a process that the caller may not look into, `NotFound` when there is none.
-    pub fn of_pid(pid: u32) -> std::io::Result<Self> {
-        let directory = format!("/proc/{pid}/ns");
-        std::fs::metadata(&directory)?;
-        Self::read(Path::new(&directory))
+    /// [`PermissionDenied`](crate::ErrorKind::PermissionDenied) for a process that the caller may not look into,
+    /// [`NotFound`](crate::ErrorKind::NotFound) when there is none.
+    pub fn of_pid(pid: u32) -> error::Result<Self> {
+        Self::read(&format!("/proc/{pid}/ns"))
     }
 
-    fn read(directory: &Path) -> std::io::Result<Self> {
+    fn read(directory: &str) -> error::Result<Self> {
+        let failed = |error| Error::io(Step::Namespace, directory, error);
+        std::fs::metadata(directory).map_err(failed)?;
         let mut ids = Vec::with_capacity(Kind::ALL.len());
         for kind in Kind::ALL {
-            ids.extend(NamespaceId::read(directory, kind)?);
+            ids.extend(NamespaceId::read(Path::new(directory), kind).map_err(failed)?);
         }
         Ok(Self { ids })
     }

@@ -1,6 +1,6 @@
+use crate::error::{Error, Result, Step};
 use rustix::termios::Winsize;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -91,8 +91,10 @@ impl WindowSize {
     /// # Errors
     /// `ENOTTY` for what is no terminal.
     #[doc(alias = "TIOCGWINSZ")]
-    pub fn of(terminal: impl AsFd) -> io::Result<Self> {
-        let size = rustix::termios::tcgetwinsize(terminal)?;
+    pub fn of(terminal: impl AsFd) -> Result<Self> {
+        let size = rustix::termios::tcgetwinsize(terminal);
+        let failed = |errno| Error::system(Step::Stdio, "the size of a terminal", "ioctl", errno);
+        let size = size.map_err(failed)?;
         Ok(Self {
             rows: size.ws_row,
             columns: size.ws_col,

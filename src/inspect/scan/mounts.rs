@@ -68,8 +68,8 @@ impl Scanner<'_> {
             let table = match table {
                 Ok(table) => table,
                 Err(error) => {
-                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::PERM);
-                    self.unseen.mounts.count(errno);
+                    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+                    self.unseen.mounts.count(errno.unwrap_or(Errno::PERM));
                     continue;
                 }
             };

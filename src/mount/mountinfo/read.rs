@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, fstat, openat, readlinkat};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{MountTable, list};
+use crate::error::{Error, ErrorKind, Result, Step};
 use crate::sys::statmount::{mnt_ns_id, namespace_type};
 use crate::sys::unshare::unshare_fs;
 
@@ -39,10 +40,8 @@ impl MountTable {
     /// See [listmount(2)](https://man7.org/linux/man-pages/man2/listmount.2.html).
     #[doc(alias = "listmount")]
     #[doc(alias = "statmount")]
-    pub fn current() -> io::Result<Self> {
-        list::own()
-            .map(Self::new)
-            .or_else(|_| Self::of_thread_self())
+    pub fn current() -> Result<Self> {
+        own().map_err(failed("the mounts of the calling thread"))
     }
 
     /// The mounts that a process sees, or a thread, from its root directory.
@@ -52,14 +51,15 @@ impl MountTable {
     ///
     /// # Errors
     ///
-    /// [`NotFound`](io::ErrorKind::NotFound) if there is no such process in the mounted `/proc`, `EACCES`
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such process in the mounted `/proc`, `EACCES`
     /// without the privilege, `EINVAL` if the process is a zombie.
     ///
     /// # Privileges
     ///
     /// Those of `PTRACE_MODE_READ_FSCREDS` on the process.
-    pub fn of_pid(pid: u32) -> io::Result<Self> {
-        parse(File::open(format!("/proc/{pid}/mountinfo"))?)
+    pub fn of_pid(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/mountinfo");
+        File::open(&path).and_then(parse).map_err(failed(&path))
     }
 
     /// The mounts of a mount namespace, such as an open `/proc/PID/ns/mnt`.
@@ -70,8 +70,8 @@ impl MountTable {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the descriptor is not a mount namespace;
-    /// [`Unsupported`](io::ErrorKind::Unsupported) if none of the ways is open.
+    /// [`NotThatNamespace`](ErrorKind::NotThatNamespace) if the descriptor is not a mount namespace;
+    /// [`Unsupported`](ErrorKind::Unsupported) if none of the ways is open.
     ///
     /// # Privileges
     ///
@@ -85,28 +85,40 @@ impl MountTable {
     /// `propagate_from` of them, nor all mounts where the root is that of an initramfs: there the other
     /// ways come first. Where only it is open, `propagate_from` may be missing.
     #[doc(alias = "NS_GET_MNTNS_ID")]
-    pub fn of_mount_namespace(namespace: impl AsFd) -> io::Result<Self> {
+    pub fn of_mount_namespace(namespace: impl AsFd) -> Result<Self> {
         let namespace = namespace.as_fd();
         if namespace_type(namespace).ok() != Some(libc::CLONE_NEWNS) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the descriptor is not a mount namespace",
-            ));
+            let what = "the descriptor is not a mount namespace";
+            return Err(Error::other(ErrorKind::NotThatNamespace, Step::Mount, what));
         }
-        let identity = Identity::of(namespace)?;
-        if own_namespace().is_ok_and(|own| own == identity) {
-            return Self::current();
-        }
-        let inside = || by_entering(namespace).or_else(|_| by_member(identity));
-        match mnt_ns_id(namespace).and_then(list::foreign) {
-            Ok(foreign) if foreign.masters_known => Ok(Self::new(foreign.mounts)),
-            Ok(foreign) => inside().or_else(|_| Ok(Self::new(foreign.mounts))),
-            Err(_) => inside(),
-        }
+        of_namespace(namespace).map_err(failed("the mounts of a namespace"))
     }
 
     pub(in crate::mount) fn of_thread_self() -> io::Result<Self> {
         parse(File::open(format!("{THREAD_SELF}/mountinfo"))?)
+    }
+}
+
+fn failed(object: &str) -> impl Fn(io::Error) -> Error {
+    move |error| Error::io(Step::Mount, object, error)
+}
+
+fn own() -> io::Result<MountTable> {
+    list::own()
+        .map(MountTable::new)
+        .or_else(|_| MountTable::of_thread_self())
+}
+
+fn of_namespace(namespace: BorrowedFd<'_>) -> io::Result<MountTable> {
+    let identity = Identity::of(namespace)?;
+    if own_namespace().is_ok_and(|own| own == identity) {
+        return own();
+    }
+    let inside = || by_entering(namespace).or_else(|_| by_member(identity));
+    match mnt_ns_id(namespace).and_then(list::foreign) {
+        Ok(foreign) if foreign.masters_known => Ok(MountTable::new(foreign.mounts)),
+        Ok(foreign) => inside().or_else(|_| Ok(MountTable::new(foreign.mounts))),
+        Err(_) => inside(),
     }
 }
 

@@ -14,8 +14,7 @@ pub(in crate::plan) fn directory_of(process: &JoinProcess) -> Result<PathBuf> {
         std::fs::read_to_string(&file).map_err(|error| Error::io(Step::Cgroup, &file, error))?;
     still_there(pidfd)?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
-    let table = MountTable::current()
-        .map_err(|error| Error::io(Step::Cgroup, "/proc/self/mountinfo", error))?;
+    let table = MountTable::current()?;
     let mounts = table.iter().filter(|mount| mount.fs_type() == "cgroup2");
     path.and_then(|path| {
         // Both are relative to the caller's cgroup namespace.
