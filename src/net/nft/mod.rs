@@ -105,9 +105,9 @@ impl Nft {
     ///
     /// # Errors
     /// What the kernel gives; [`ErrorKind::InvalidInput`] for what it could not express, and if a port is published
-    /// twice, by this table or by another that was installed by this crate, whoever did. `EMSGSIZE` for some hundreds of published ports, or thousands of a range whose numbers change, if the caller
-    /// has no `CAP_NET_ADMIN` in the first user namespace: see `net.core.wmem_max` in
-    /// [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
+    /// twice, by this table or by another that was installed by this crate, whoever did. `EMSGSIZE` for some hundreds of
+    /// published ports, or thousands of a range whose numbers change, if the caller has no `CAP_NET_ADMIN` in the first
+    /// user namespace: see `net.core.wmem_max` in [socket(7)](https://man7.org/linux/man-pages/man7/socket.7.html).
     pub fn install(&self, table: &Table) -> Result<()> {
         self.install_beside(table, |other| format!("table {other}"))
     }
