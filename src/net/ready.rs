@@ -78,6 +78,10 @@ fn until_link(
 /// # Privileges
 /// Those of [`Namespace::run_in`].
 ///
+/// # Kernel
+/// Since Linux 6.8 the kernel does what is left to do when it is asked for the interface. Before, what it tells of changes is
+/// waited for.
+///
 /// # Examples
 /// ```no_run
 /// use ringfence::net::{Link, LinkChange, Netlink, Peer, wait_for_link};

@@ -239,6 +239,12 @@ fn a_vxlan_may_be_of_all_networks() {
         let learning = external().port(4791).learning(true);
         netlink.add(Link::vxlan("vx2", learning)).unwrap();
         check(&namespace, &netlink, "vx2", json!({"learning": true}));
+        // What is said last holds.
+        let twice = Vxlan::new(9).port(4792).flag(VxlanFlag::Gbp, true);
+        let twice = twice.flag(VxlanFlag::Gbp, false);
+        netlink.add(Link::vxlan("vx3", twice)).unwrap();
+        let shown = &ip(&namespace, "link show vx3")[0]["linkinfo"]["info_data"];
+        assert_eq!(shown.get("gbp"), None, "{shown}");
     });
 }
 

@@ -177,8 +177,9 @@ impl Vxlan {
         self
     }
 
-    /// Switches something on, or off.
+    /// Switches something on, or off. What is said last holds.
     pub fn flag(mut self, flag: VxlanFlag, on: bool) -> Self {
+        self.flags.retain(|(other, _)| *other != flag);
         self.flags.push((flag, on));
         self
     }
